@@ -1,0 +1,1 @@
+"""Wiring only: one file per deployment, no arithmetic and no parsing."""
