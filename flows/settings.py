@@ -1,0 +1,101 @@
+"""What changes per machine, read from the environment in one place and nowhere else.
+
+Every setting is an environment variable with the prefix ``KLINEHOUSE_`` or a line of ``.env`` beside the project;
+`KLINEHOUSE_API_KEY` never leaves this object except towards the vendor. What changes per run is a flow parameter.
+Nothing is read at import: `load()` reads, `use()` puts a ready object in its place for a block of code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import ConfigurationError
+
+Plan = Literal["free", "basic", "pro", "enterprise"]
+
+#: Requests a minute and days of history that each of the vendor's plans allows (vendor documentation, July 2026).
+REQUESTS_PER_MINUTE: dict[str, int] = {"free": 30, "basic": 60, "pro": 600, "enterprise": 1800}
+HISTORY_DAYS: dict[str, int] = {"free": 0, "basic": 365, "pro": 3 * 365, "enterprise": 10 * 365}
+
+
+class Settings(BaseSettings):
+    """One frozen object with everything a machine decides."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KLINEHOUSE_", env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True
+    )
+
+    lake_root: str = Field("data", description="Folder or s3:// address of the lake.")
+    storage_options: dict[str, str] = Field(
+        default_factory=dict, description="Object-store options as JSON, only for s3:// lakes.", repr=False
+    )
+    report_dir: Path = Field(Path("reports"), description="Folder that reports are written to.")
+    state_dir: Path = Field(Path(".klinehouse"), description="Folder for locks and the shared rate budget.")
+    market: Literal["tickdb", "simulator"] = Field(
+        "tickdb", description="The vendor, or the market simulated inside the process (no key, no internet)."
+    )
+    vendor_url: str = Field("https://api.tickdb.ai", description="Base address of the vendor's REST side.")
+    api_key: SecretStr | None = Field(None, description="The vendor's key.")
+    plan: Plan = Field("free", description="The vendor's plan: sets requests a minute and the reach of history.")
+
+    @property
+    def requests_per_minute(self) -> int:
+        """Return the plan's request budget."""
+        return REQUESTS_PER_MINUTE[self.plan]
+
+    @property
+    def history_days(self) -> int:
+        """Return how many days of bars the plan reaches back."""
+        return HISTORY_DAYS[self.plan]
+
+    def vendor_key(self) -> SecretStr:
+        """Return the vendor's key.
+
+        Raises:
+            ConfigurationError: No key is set; the message says which setting to change.
+        """
+        if self.api_key is None or not self.api_key.get_secret_value():
+            raise ConfigurationError(
+                "vendor key: expected KLINEHOUSE_API_KEY in the environment or in .env, found none; "
+                "set it, or set KLINEHOUSE_MARKET=simulator to use the built-in market"
+            )
+        return self.api_key
+
+
+_in_use: ContextVar[Settings | None] = ContextVar("settings", default=None)
+
+
+def load() -> Settings:
+    """Return the settings of this machine, or those that `use()` put in place.
+
+    Raises:
+        ConfigurationError: A variable has a value that its setting cannot take.
+    """
+    settings = _in_use.get()
+    if settings is not None:
+        return settings
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(
+            f"KLINEHOUSE_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False)
+        )
+        raise ConfigurationError(f"settings: {problems}") from None
+
+
+@contextmanager
+def use(settings: Settings) -> Iterator[Settings]:
+    """Put `settings` in the place of the machine's for this block, tasks and threads started in it included."""
+    token = _in_use.set(settings)
+    try:
+        yield settings
+    finally:
+        _in_use.reset(token)

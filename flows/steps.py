@@ -1,0 +1,111 @@
+"""How a flow takes a step, shows it and tells about it, with a server or without one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+from prefect import Flow, Task
+from prefect.artifacts import (
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.context import FlowRunContext
+
+log = structlog.get_logger("flows")
+
+
+def is_orchestrated() -> bool:
+    """Return whether this code runs inside a Prefect flow run."""
+    return FlowRunContext.get() is not None
+
+
+async def step(door: Task[Any, Any], /, *arguments: Any, **named: Any) -> Any:
+    """Go through a room's door: as a Prefect task inside a flow run, as a plain function otherwise.
+
+    A sync door runs in a thread, so that heartbeats, progress and cancellation go on meanwhile.
+    """
+    if not is_orchestrated():
+        if inspect.iscoroutinefunction(door.fn):
+            return await door.fn(*arguments, **named)
+        return await asyncio.to_thread(door.fn, *arguments, **named)
+    if door.isasync:
+        return await door(*arguments, **named)
+    future = door.submit(*arguments, **named)
+    return await asyncio.to_thread(future.result)
+
+
+async def subflow(inner: Flow[Any, Any], /, **parameters: Any) -> Any:
+    """Run another flow as a part of this one: as a subflow inside a flow run, as a plain function otherwise."""
+    return await (inner(**parameters) if is_orchestrated() else inner.fn(**parameters))
+
+
+async def gather(steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]], *, at_once: int) -> list[Any]:
+    """Run steps, `at_once` of them at a time, and return results and exceptions in their order.
+
+    One failed symbol never stops the others: its exception stands in the list for the flow to report.
+    """
+    slots = asyncio.Semaphore(at_once)
+
+    async def run(start: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        async with slots:
+            return await start()
+
+    return await asyncio.gather(*(run(start) for start in steps), return_exceptions=True)
+
+
+class Progress:
+    """A share of work done, as a Prefect progress artifact where there is a run to hang it on.
+
+    Updates cost about 50 ms each, so it speaks at most every `every` steps and at the end.
+    """
+
+    def __init__(self, key: str, total: int, description: str) -> None:
+        self._key, self._total, self._description = key, max(total, 1), description
+        self._done, self._shown = 0, 0.0
+        self._id: Any = None
+
+    async def __aenter__(self) -> Progress:
+        """Create the artifact at 0 %."""
+        if is_orchestrated():
+            self._id = await acreate_progress_artifact(progress=0.0, key=self._key, description=self._description)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        """Leave the artifact at the share that was really reached."""
+        await self._show(force=True)
+
+    async def advance(self, steps: int = 1) -> None:
+        """Count `steps` as done."""
+        self._done += steps
+        await self._show()
+
+    async def _show(self, *, force: bool = False) -> None:
+        share = 100.0 * self._done / self._total
+        if self._id is not None and (force or share - self._shown >= 2.0):
+            self._shown = share
+            await aupdate_progress_artifact(self._id, progress=min(share, 100.0))
+
+
+async def publish_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
+    """Publish rows as a table artifact of this run; `key` is lower case letters, digits and dashes."""
+    if is_orchestrated():
+        await acreate_table_artifact(key=key, table=list(rows), description=description)
+
+
+async def publish_markdown(key: str, text: str, description: str) -> None:
+    """Publish text as a markdown artifact of this run."""
+    if is_orchestrated():
+        await acreate_markdown_artifact(key=key, markdown=text, description=description)
+
+
+async def publish_link(key: str, address: str, text: str, description: str) -> None:
+    """Publish a link artifact of this run."""
+    if is_orchestrated():
+        await acreate_link_artifact(key=key, link=address, link_text=text, description=description)

@@ -1,0 +1,112 @@
+"""Flows work when they are simply called, and leave records that a person can look at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+
+import pytest
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+
+from flows import adhoc
+from flows.steps import Progress, gather, is_orchestrated, publish_markdown, step, subflow
+from tests.flows.conftest import free_port
+
+
+@task(cache_policy=NO_CACHE)
+async def double(number: int) -> int:
+    """Return twice the number."""
+    return 2 * number
+
+
+@task(cache_policy=NO_CACHE)
+def increment(number: int) -> int:
+    """Return the number plus one."""
+    return number + 1
+
+
+@adhoc.flow(name="inner-example")
+async def inner(number: int) -> int:
+    """Go through an async and a sync door."""
+    return await step(increment, await step(double, number))
+
+
+@adhoc.flow(name="outer-example")
+async def outer(number: int = 3) -> tuple[int, bool]:
+    """Run the other flow and show progress."""
+    async with Progress("example-progress", 1, "an example") as progress:
+        result = await subflow(inner, number=number)
+        await progress.advance()
+    await publish_markdown("example-result", f"**{result}**", "an example")
+    return result, is_orchestrated()
+
+
+def test_plain_function_needs_no_server() -> None:
+    """`flow.fn` runs every step as a plain function, with no run and no artifact."""
+    assert asyncio.run(outer.fn(3)) == (7, False)
+
+
+def test_called_from_a_script_the_flow_runs_to_its_end(orchestrated: str) -> None:
+    """A plain call of an async flow returns its result, and every run is on record."""
+    assert outer(5) == (11, True)
+
+    async def records() -> tuple[list[str], list[str]]:
+        async with get_client() as client:
+            runs = await client.read_flow_runs()
+            artifacts = await client.read_artifacts()
+            return [run.state_name or "" for run in runs], [a.key or "" for a in artifacts]
+
+    states, keys = asyncio.run(records())
+    assert states == ["Completed", "Completed"]
+    assert {"example-progress", "example-result"} <= set(keys)
+
+
+async def test_awaited_in_a_running_loop(orchestrated: str) -> None:
+    """In a notebook the same flow is awaited."""
+    assert await outer(1) == (3, True)
+
+
+async def test_one_failed_step_never_stops_the_others() -> None:
+    """`gather` returns failures in their place and the results of the rest."""
+
+    async def work(number: int) -> int:
+        if number == 1:
+            raise ValueError("one")
+        return number
+
+    first, second, third = await gather([lambda n=n: work(n) for n in range(3)], at_once=2)
+    assert (first, third) == (0, 2)
+    assert isinstance(second, ValueError)
+
+
+def test_a_server_is_started_where_none_is_configured(tmp_path) -> None:
+    """A script on a machine without a server starts one, and finds it again at the next call."""
+    port = free_port()
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(port)}
+    script = (
+        "import asyncio, flows.adhoc as adhoc\n"
+        "from prefect.settings import PREFECT_API_URL\n"
+        "@adhoc.flow(name='first')\n"
+        "async def first() -> str: return PREFECT_API_URL.value()\n"
+        "print(first())\n"
+    )
+    try:
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.stdout.strip() == f"http://127.0.0.1:{port}/api", done.stderr
+    finally:
+        subprocess.run([sys.executable, "-m", "prefect", "server", "stop"], env=environment, check=True)
+
+
+def test_a_server_that_cannot_start_says_why(monkeypatch) -> None:
+    """The error names the address and what to do instead."""
+    monkeypatch.setattr(adhoc, "START_TIMEOUT_S", 0)
+    monkeypatch.setattr(adhoc.sys, "executable", "/bin/true")
+    with pytest.raises(adhoc.ConfigurationError, match="run without orchestration"):
+        adhoc.start_server("127.0.0.1", free_port())

@@ -1,0 +1,59 @@
+"""Settings: read in one place, clear when wrong, silent about secrets."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows import settings
+from tasks.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("API_KEY", "PLAN", "MARKET", "LAKE_ROOT"):
+        monkeypatch.delenv(f"KLINEHOUSE_{name}", raising=False)
+
+
+def test_defaults_need_no_environment() -> None:
+    """A fresh machine gets a lake in a folder and the smallest plan."""
+    found = settings.load()
+    assert found.lake_root == "data"
+    assert found.requests_per_minute == 30
+
+
+def test_environment_and_env_file_are_read_at_the_call(tmp_path, monkeypatch) -> None:
+    """A variable beats a line of .env, and neither is read at import."""
+    (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic\nKLINEHOUSE_LAKE_ROOT=from-file\n")
+    monkeypatch.setenv("KLINEHOUSE_PLAN", "pro")
+    found = settings.load()
+    assert (found.plan, found.requests_per_minute, found.lake_root) == ("pro", 600, "from-file")
+
+
+def test_a_wrong_value_names_its_variable(monkeypatch) -> None:
+    """The error says which variable to change and does not repeat what it held."""
+    monkeypatch.setenv("KLINEHOUSE_PLAN", "canary-value")
+    with pytest.raises(ConfigurationError, match="KLINEHOUSE_PLAN") as caught:
+        settings.load()
+    assert "canary-value" not in str(caught.value)
+
+
+def test_a_missing_key_says_what_to_do() -> None:
+    """Without a key the error names the variable, and the way to work without one."""
+    with pytest.raises(ConfigurationError, match=r"KLINEHOUSE_API_KEY.*KLINEHOUSE_MARKET=simulator"):
+        settings.load().vendor_key()
+
+
+def test_the_key_is_never_printed(monkeypatch) -> None:
+    """Neither repr nor str of the settings shows the key."""
+    monkeypatch.setenv("KLINEHOUSE_API_KEY", "canary-key")
+    found = settings.load()
+    assert found.vendor_key().get_secret_value() == "canary-key"
+    assert "canary-key" not in f"{found!r} {found}"
+
+
+def test_use_puts_settings_in_place_for_a_block() -> None:
+    """`use()` wins over the environment inside its block and nowhere else."""
+    with settings.use(settings.Settings(plan="enterprise")):
+        assert settings.load().plan == "enterprise"
+    assert settings.load().plan == "free"
