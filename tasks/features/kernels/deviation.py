@@ -1,0 +1,82 @@
+"""Rolling standard deviation from sums about an anchor that follows the data.
+
+Sums of raw squares lose every digit where the level is large beside the noise, and Welford's running update never
+forgets the rounding of a spike. Here both sums are taken about an anchor (the mean of some recent window). They are
+summed afresh, two passes, about a new anchor whenever the deviation falls far below the sums it is the difference of
+(a spike has left, the level has moved) and after a fixed number of steps. Only past bars decide where.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from tasks.errors import InputError
+
+#: A fresh start where the squared deviations fall below this fraction of the largest sum since the last one.
+#: The error of a variance is then at most about steps · 2**-53 / CONDITION.
+CONDITION = 1.0 / 64.0
+#: Steps between fresh starts: at least this many, and never fewer than two windows, so that they cost O(n).
+STEPS = 256
+
+
+@njit(cache=True, nogil=True)
+def fresh_squares(values, start, stop):
+    """Return anchor, sum and sum of squares about it, and the count of non-finite values in ``values[start:stop]``."""
+    total, count = 0.0, 0
+    for i in range(start, stop):
+        if np.isfinite(values[i]):
+            total += values[i] / (stop - start)
+            count += 1
+    anchor = total * (stop - start) / count if count > 0 else 0.0
+    first, second = 0.0, 0.0
+    for i in range(start, stop):
+        if np.isfinite(values[i]):
+            distance = values[i] - anchor
+            first += distance
+            second += distance * distance
+    return anchor, first, second, stop - start - count
+
+
+@njit(cache=True, nogil=True)
+def rolling_std(values, window, ddof=1):
+    """Return the standard deviation of the last `window` values with ``window - ddof`` degrees of freedom.
+
+    Exactly 0 on flat windows. A window with a non-finite value gives NaN, as do the first ``window - 1`` bars and a
+    window that leaves no degree of freedom. O(n). Raises InputError if `window` is below 1.
+    """
+    size = values.size
+    out = np.full(size, np.nan)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    if size < window or window <= ddof:
+        return out
+    inverse, freedom = 1.0 / window, 1.0 / (window - ddof)
+    limit = max(STEPS, 2 * window)
+    same = 1
+    for i in range(1, window - 1):
+        same = same + 1 if values[i] == values[i - 1] else 1
+    anchor, first, second, bad = fresh_squares(values, 0, window)
+    peak, due = second, window - 1 + limit
+    for i in range(window - 1, size):
+        entering = values[i]
+        if i > 0:
+            same = same + 1 if entering == values[i - 1] else 1
+        if i >= window:
+            gain, loss = entering - anchor, values[i - window] - anchor
+            if not np.isfinite(gain):
+                bad, gain = bad + 1, 0.0
+            if not np.isfinite(loss):
+                bad, loss = bad - 1, 0.0
+            change = gain - loss
+            first += change
+            second += change * (gain + loss)
+            peak = max(peak, second)
+        squares = second - first * first * inverse
+        if i >= due or not squares >= CONDITION * peak:
+            anchor, first, second, bad = fresh_squares(values, i - window + 1, i + 1)
+            peak, due = second, i + limit
+            squares = second - first * first * inverse
+        if bad == 0:
+            out[i] = 0.0 if same >= window or squares < 0.0 else np.sqrt(squares * freedom)
+    return out

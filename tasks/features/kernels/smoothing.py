@@ -1,0 +1,86 @@
+"""Recursive averages and the indicators built on them: EWMA, Wilder's mean, RSI, true range, ATR.
+
+One NaN rule for all: a bar whose input is not finite gives NaN and is skipped; the state carries over it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from tasks.errors import InputError
+
+
+@njit(cache=True, nogil=True)
+def smooth(values, window, weight):
+    """Average recursively with `weight` for the new value, started from the plain mean of the first `window` values.
+
+    The first ``window - 1`` finite bars give NaN. O(n). Raises InputError if `window` is below 1.
+    """
+    out = np.full(values.size, np.nan)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    seen, state = 0, 0.0
+    for i in range(values.size):
+        value = values[i]
+        if not np.isfinite(value):
+            continue
+        seen += 1
+        if seen <= window:
+            state += value
+            if seen < window:
+                continue
+            state /= window
+        else:
+            state += weight * (value - state)
+        out[i] = state
+    return out
+
+
+@njit(cache=True, nogil=True)
+def ewma_mean(values, window):
+    """Return the exponentially weighted mean of span `window`: weight ``2 / (window + 1)``, seeded as TA-Lib's EMA."""
+    return smooth(values, window, 2.0 / (window + 1.0))
+
+
+@njit(cache=True, nogil=True)
+def wilder_mean(values, window):
+    """Return Wilder's smoothed mean: weight ``1 / window``, seeded with the mean of the first `window` values."""
+    return smooth(values, window, 1.0 / window)
+
+
+@njit(cache=True, nogil=True)
+def rsi(close, window):
+    """Return Wilder's relative strength index, 0 to 100; NaN while no price has moved (TA-Lib says 0 there).
+
+    The first `window` bars give NaN. O(n). Source: Wilder (1978), section VI.
+    """
+    gains = np.full(close.size, np.nan)
+    losses = np.full(close.size, np.nan)
+    for i in range(1, close.size):
+        change = close[i] - close[i - 1]
+        if np.isfinite(change):
+            gains[i] = max(change, 0.0)
+            losses[i] = max(-change, 0.0)
+    up, down = wilder_mean(gains, window), wilder_mean(losses, window)
+    for i in range(close.size):
+        total = up[i] + down[i]
+        up[i] = 100.0 * up[i] / total if total > 0.0 else np.nan
+    return up
+
+
+@njit(cache=True, nogil=True)
+def true_range(high, low, close):
+    """Return the range of the bar joined with the close before it; NaN at the first bar. Source: Wilder (1978)."""
+    out = np.full(close.size, np.nan)
+    for i in range(1, close.size):
+        before = close[i - 1]
+        if np.isfinite(before) and np.isfinite(high[i]) and np.isfinite(low[i]):
+            out[i] = max(high[i], before) - min(low[i], before)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def atr(high, low, close, window):
+    """Return the average true range: Wilder's mean of `true_range`, in price units; NaN for the first `window` bars."""
+    return wilder_mean(true_range(high, low, close), window)
