@@ -1,0 +1,137 @@
+"""The report of one sweep as a single HTML page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import jinja2
+import plotly
+import plotly.graph_objects as go
+import polars as pl
+
+from tasks.errors import InputError
+from tasks.report import bundle, summary, tables, words
+from tasks.report.charts import equity, grid, price, theme
+from tasks.sweep.result import SweepResult
+
+
+def render(result: SweepResult, bars: pl.DataFrame, quality: pl.DataFrame, coverage: Mapping[str, object]) -> str:
+    """Return the report as one self-contained page of less than 5 MB.
+
+    Args:
+        result: The finished sweep.
+        bars: The bars it ran on, `lake.schema.BARS`.
+        quality: Verdict rows of the partitions it ran on, as `quality/verdicts` has them; may be empty.
+        coverage: How complete the bars are, name to figure (``rows``, ``expected_rows``, ``first``, ``last``, …).
+
+    Raises:
+        InputError: The result has no equity, so there is nothing to report.
+    """
+    if result.equity.is_empty():
+        raise InputError(f"report: expected equity rows in run {result.run_id}, found none; run the sweep again")
+    spans = test_spans(result.windows)
+    charts = {
+        "equity-out": equity.equity_figure(result.equity, "out", spans),
+        "equity-in": equity.equity_figure(result.equity, "in"),
+        "scatter": grid.scatter_figure(result.grid, result.param_names, result.params),
+        "price": price.price_figure(bars, result.interval, _out_of_sample(result.trades), spans),
+    }
+    heat = grid.heat_data(result.grid, result.param_names, result.params)
+    if heat is not None:
+        charts["heat"] = grid.heat_figure()
+    drawn = {name: figure for name, figure in charts.items() if figure is not None}
+    return document("report.html.j2", drawn, heat=heat, **_context(result, bars, quality, coverage, drawn))
+
+
+def document(template: str, charts: Mapping[str, go.Figure], *, heat: dict[str, Any] | None, **context: Any) -> str:
+    """Return a page of ours: the template with its style sheet, script, plotly.js and charts inside."""
+    data = {
+        "charts": {name: json.loads(figure.to_json()) for name, figure in charts.items()},
+        "dark": theme.exchange(),
+        "heat": heat,
+    }
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            data=bundle.embed_json(data),
+            plotly_js=bundle.plotly_js(),
+            plotly_version=plotly.offline.get_plotlyjs_version(),
+            style=bundle.asset("report.css"),
+            script=bundle.asset("report.js"),
+            palette=theme.PALETTE,
+            **context,
+        )
+    )
+
+
+def test_spans(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
+    """Return the test span of each walk-forward window, in order."""
+    if windows.is_empty() or not {"test_start", "test_end"} <= set(windows.columns):
+        return []
+    return windows.sort("test_start").select("test_start", "test_end").rows()
+
+
+def _out_of_sample(trades: pl.DataFrame) -> pl.DataFrame:
+    return trades.filter(pl.col("sample") == "out")
+
+
+def _context(
+    result: SweepResult,
+    bars: pl.DataFrame,
+    quality: pl.DataFrame,
+    coverage: Mapping[str, object],
+    charts: Mapping[str, go.Figure],
+) -> dict[str, Any]:
+    price_meta = charts["price"].layout["meta"] if "price" in charts else {}
+    return {
+        "result": result,
+        "charts_drawn": frozenset(charts),
+        "first": words.moment(result.equity["timestamp"].min()),  # type: ignore[arg-type]
+        "last": words.moment(result.equity["timestamp"].max()),  # type: ignore[arg-type]
+        "bars_count": words.count(bars.height),
+        "combinations": words.count(result.grid.height),
+        "params": summary.params_text(result),
+        "headline": summary.result_table(result),
+        "tiles": _tiles(result),
+        "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
+        "rank_correlation": _rank_words(grid.rank_correlation(result.grid)),
+        "price_meta": price_meta,
+        "trades": tables.trades_table(result.trades),
+        "trade_figures": tables.trade_figures(result.trades),
+        "windows": tables.windows_table(result.windows),
+        "quality": tables.quality_rows(quality),
+        "coverage": [(words.word(name), words.spell(name, value)) for name, value in coverage.items()],
+        "record": tables.record_rows(result.record),
+    }
+
+
+def _tiles(result: SweepResult) -> list[tuple[words.Word, str]]:
+    names = ("sharpe", "total_return", "benchmark_return", "max_drawdown", "trades", "win_rate", "exposure", "fees")
+    return [(words.word(name), words.spell(name, result.metrics[name])) for name in names if name in result.metrics]
+
+
+def _rank_words(correlation: float | None) -> str:
+    if correlation is None:
+        return ""
+    value = words.ratio(correlation)
+    if correlation >= 0.5:
+        return f"Rank correlation {value}: good in sample tends to stay good out of sample."
+    if correlation >= 0.2:
+        return f"Rank correlation {value}: being good in sample says a little about out of sample."
+    return f"Rank correlation {value}: being good in sample says nothing about out of sample."
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("tasks.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,145 @@
+"""The words of the report: each figure's title, its meaning and how its number is spelled.
+
+This is the only place of the platform where a fraction becomes a per cent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+MISSING = "n/a"
+MINUS = "−"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """How the report speaks of one figure.
+
+    Attributes:
+        title: What it is called in a table head.
+        kind: ``percent`` (a fraction, shown × 100), ``ratio`` (two decimals), ``count``, ``money`` or ``text``.
+        meaning: One sentence for the reader who hovers over it.
+    """
+
+    title: str
+    kind: str
+    meaning: str
+
+
+WORDS: dict[str, Word] = {
+    "total_return": Word("Total return", "percent", "Growth of the account over the span, after fees and slippage."),
+    "sharpe": Word(
+        "Sharpe",
+        "ratio",
+        "Mean return of a bar over its standard deviation, annualised; n/a where nothing was ever held.",
+    ),
+    "max_drawdown": Word("Max drawdown", "percent", "Deepest fall of the account below its highest point so far."),
+    "trades": Word("Trades", "count", "Number of round trips; below thirty, no average means much."),
+    "win_rate": Word("Win rate", "percent", "Share of closed trades that made money after fees."),
+    "exposure": Word("Exposure", "percent", "Share of the bars with a position open."),
+    "turnover": Word("Turnover", "ratio", "Value traded over the span, in multiples of the account."),
+    "fees": Word("Fees", "money", "Commission paid over the span, in the quote asset."),
+    "benchmark_return": Word("Buy and hold", "percent", "Return of holding the symbol over the same bars, no costs."),
+    "benchmark_sharpe": Word("Buy-and-hold Sharpe", "ratio", "Sharpe of holding the symbol over the same bars."),
+    "benchmark_max_drawdown": Word(
+        "Buy-and-hold drawdown", "percent", "Deepest fall of the price below its highest point so far."
+    ),
+    "profit_factor": Word("Profit factor", "ratio", "Money won by winning trades over money lost by losing ones."),
+    "n_trials": Word(
+        "Trials", "count", "Parameter sets ever tried on these data with this strategy; luck grows with their number."
+    ),
+    "trials": Word(
+        "Trials", "count", "Parameter sets ever tried on these data with this strategy; luck grows with their number."
+    ),
+    "is_sharpe": Word("In-sample Sharpe", "ratio", "Sharpe where the parameters were chosen; always flattering."),
+    "oos_sharpe": Word("Out-of-sample Sharpe", "ratio", "Sharpe on bars the choice of parameters never saw."),
+    "psr": Word(
+        "Probabilistic Sharpe",
+        "percent",
+        "Probability that the true Sharpe is above zero, given length, skew and tails of the returns "
+        "(Bailey and López de Prado).",
+    ),
+    "dsr": Word(
+        "Deflated Sharpe",
+        "percent",
+        "Probability that the true Sharpe beats what the best of as many worthless trials would have shown "
+        "(Bailey and López de Prado).",
+    ),
+    "pbo": Word(
+        "Overfitting probability",
+        "percent",
+        "How often the best set in sample fell below the median out of sample, over all symmetric splits (CSCV).",
+    ),
+    "plateau": Word(
+        "Plateau score",
+        "percent",
+        "How much of the winner's Sharpe its neighbours in the grid keep; a lonely peak is luck.",
+    ),
+}
+
+
+def word(name: str) -> Word:
+    """Return how to speak of `name`; an unknown figure gets a readable title and no meaning.
+
+    The prefixes ``is_`` and ``oos_`` are taken off first and come back in the title.
+    """
+    if name in WORDS:
+        return WORDS[name]
+    for prefix, place in (("is_", "In-sample"), ("oos_", "Out-of-sample")):
+        base = WORDS.get(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if base is not None:
+            return Word(f"{place} {base.title.lower()}", base.kind, base.meaning)
+    return Word(name.replace("_", " ").capitalize(), "text", "")
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Spell a fraction as a per cent: ``0.1234`` is ``12.34 %``; what is not finite is ``n/a``."""
+    return _signed(None if value is None else value * 100, f",.{digits}f", " %")
+
+
+def ratio(value: float | None, digits: int = 2) -> str:
+    """Spell a ratio with fixed decimals."""
+    return _signed(value, f",.{digits}f")
+
+
+def count(value: float | None) -> str:
+    """Spell a whole number with thousands separators."""
+    return _signed(value, ",.0f")
+
+
+def number(value: float | None) -> str:
+    """Spell a price, quantity or unknown figure with about six significant digits."""
+    return _signed(value, ",.2f" if value is not None and abs(value) >= 1_000 else ".6g")
+
+
+def _signed(value: float | None, form: str, unit: str = "") -> str:
+    """Spell a number with a typographic minus, and never a negative zero."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    digits = format(abs(value), form)
+    return f"{MINUS if value < 0 and any(digit in digits for digit in '123456789') else ''}{digits}{unit}"
+
+
+_KINDS = {"percent": percent, "ratio": ratio, "count": count, "money": number}
+
+
+def spell(name: str, value: object) -> str:
+    """Spell any figure by the kind its name has; text stays as it is."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, (int, float)):
+        return _KINDS.get(word(name).kind, number)(value)
+    return str(value)
+
+
+def moment(value: datetime | None) -> str:
+    """Spell a timestamp in UTC to the minute; midnight is the day alone."""
+    if value is None:
+        return MISSING
+    return f"{value:%Y-%m-%d}" if (value.hour, value.minute, value.second) == (0, 0, 0) else f"{value:%Y-%m-%d %H:%M}"
