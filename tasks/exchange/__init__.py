@@ -1,0 +1,1 @@
+"""The vendor, read side: plan requests, fetch pages, judge them, hand over bars."""

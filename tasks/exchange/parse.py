@@ -1,0 +1,281 @@
+"""The vendor's JSON, decoded into typed values and polars frames. Pure.
+
+Prices and volumes arrive as strings; msgspec reads them as floats while it decodes, correctly rounded and without a
+detour over Python strings (1.0 ms for a page of 1,000 bars; `json` and pandas need 13).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, date, datetime, time
+from typing import TypeVar
+
+import msgspec
+import polars as pl
+
+from lake.schema import BARS, TIMESTAMP
+from lake.timeline import from_ms
+from tasks.errors import ProtocolError, TransientError
+from tasks.exchange.codes import SUCCESS, error_for
+from tasks.exchange.page import Page, checked_page
+from tasks.exchange.request import Window, vendor_interval
+
+
+class Kline(msgspec.Struct, gc=False):
+    """A bar as the vendor spells it; `time` is its open in milliseconds."""
+
+    time: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    quote_volume: float | None = None
+    open_interest: float | None = None
+
+
+class Klines(msgspec.Struct, gc=False):
+    """One symbol's bars."""
+
+    symbol: str
+    interval: str
+    klines: list[Kline]
+    type: str | None = None
+
+
+class Product(msgspec.Struct, frozen=True):
+    """A tradable instrument."""
+
+    symbol: str
+    name: str = ""
+    market: str = ""
+    type: str = ""
+    currency: str = ""
+    is_active: bool = True
+
+
+class Pagination(msgspec.Struct):
+    """Where a page of the symbol list lies."""
+
+    limit: int
+    offset: int
+    total: int
+    count: int
+
+
+class Products(msgspec.Struct):
+    """A page of the symbol list."""
+
+    products: list[Product]
+    pagination: Pagination
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """An order book; levels are ``(price, size)``, best first."""
+
+    symbol: str
+    timestamp: int
+    bids: list[tuple[float, float]]
+    asks: list[tuple[float, float]]
+
+
+class Trade(msgspec.Struct, frozen=True):
+    """One trade of the market; `side` is buy, sell or neutral."""
+
+    id: str
+    price: float
+    quantity: float
+    side: str
+    timestamp: int
+
+
+class Trades(msgspec.Struct):
+    """A symbol's latest trades."""
+
+    symbol: str
+    trades: list[Trade]
+
+
+class Ticker(msgspec.Struct, frozen=True):
+    """A price snapshot. Prices the vendor leaves out are None."""
+
+    symbol: str
+    timestamp: int
+    last_price: float | None = None
+    bid_price: float | None = None
+    ask_price: float | None = None
+    volume_24h: float | None = None
+
+
+class Intervals(msgspec.Struct):
+    """The intervals the vendor serves, in its spelling."""
+
+    intervals: list[str]
+
+
+class TradeDays(msgspec.Struct):
+    """A market's trading days as YYYYMMDD; half days are listed apart."""
+
+    market: str
+    trade_days: list[str]
+    half_trade_days: list[str] = []
+
+    def days(self) -> list[date]:
+        """Return every day with trading, half days included, in order."""
+        return sorted({_day(text) for text in (*self.trade_days, *self.half_trade_days)})
+
+    def half_days(self) -> list[date]:
+        """Return the half days, in order."""
+        return sorted(_day(text) for text in self.half_trade_days)
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A daily session in the market's local time; `trade_session` is 0 for the regular one."""
+
+    begin_time: int
+    end_time: int
+    trade_session: int = 0
+
+    def begins(self) -> time:
+        """Return the local time at which the session begins (``930`` is 09:30)."""
+        return time(*divmod(self.begin_time, 100))
+
+    def ends(self) -> time:
+        """Return the local time at which the session ends; midnight is ``2400``."""
+        return time(*divmod(self.end_time % 2400, 100))
+
+
+class Sessions(msgspec.Struct):
+    """The sessions of one market."""
+
+    market: str
+    trading_sessions: list[Session]
+
+
+class _Head(msgspec.Struct):
+    code: int
+    message: str = ""
+
+
+class _Envelope(msgspec.Struct):
+    data: msgspec.Raw
+    code: int
+    message: str = ""
+
+
+class _KlineEnvelope(msgspec.Struct):
+    data: Klines
+    code: int
+    message: str = ""
+
+
+T = TypeVar("T")
+_HEAD = msgspec.json.Decoder(_Head)
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_KLINES = msgspec.json.Decoder(_KlineEnvelope, strict=False)
+_PRICES = ("open", "high", "low", "close", "volume")
+_BAR_PATH = re.compile(r"\$\.data\.klines\[(\d+)\]\.(\w+)")
+
+
+def parse_klines(body: bytes, *, symbol: str, interval_name: str, window: Window, limit: int, now: datetime) -> Page:
+    """Return the page of closed bars in an answer to a k-line request.
+
+    Raises:
+        TransientError: The body ends early.
+        ProtocolError: The body breaks the published protocol, or holds other bars than were asked for.
+        KlinehouseError: What the vendor's code means (`tasks.exchange.codes`).
+    """
+    where = f"{symbol} {interval_name} {window}"
+    data = _decode_klines(body, where)
+    if data.symbol != symbol or data.interval != vendor_interval(interval_name):
+        raise ProtocolError(f"{where}: found the bars of {data.symbol} {data.interval}, which nobody asked for")
+    return checked_page(
+        _frame(data.klines),
+        symbol=symbol,
+        interval_name=interval_name,
+        window=window,
+        limit=limit,
+        now=now,
+        size_bytes=len(body),
+    )
+
+
+def parse_data(body: bytes, kind: type[T], *, where: str) -> T:
+    """Return the `data` of an answer as `kind`; raises as `parse_klines` does."""
+    try:
+        envelope = _ENVELOPE.decode(body)
+        if envelope.code == SUCCESS:
+            return msgspec.json.decode(envelope.data, type=kind, strict=False)
+    except msgspec.DecodeError as error:
+        raise _broken(body, error, where) from None
+    raise error_for(envelope.code, envelope.message, where=where)
+
+
+def parse_head(body: bytes) -> tuple[int, str] | None:
+    """Return the code and message of an answer, None where the body is not the vendor's."""
+    try:
+        head = _HEAD.decode(body)
+    except msgspec.DecodeError:
+        return None
+    return head.code, head.message
+
+
+def _decode_klines(body: bytes, where: str) -> Klines:
+    try:
+        envelope = _KLINES.decode(body)
+    except msgspec.ValidationError as error:
+        envelope = _with_blanks(body, error, where)
+    except msgspec.DecodeError as error:
+        raise _broken(body, error, where) from None
+    if envelope.code != SUCCESS:
+        raise error_for(envelope.code, envelope.message, where=where)
+    return envelope.data
+
+
+def _broken(body: bytes, error: msgspec.DecodeError, where: str) -> Exception:
+    """Return what a body that does not decode means: an error answer, a cut body, or a breach of the protocol."""
+    head = parse_head(body)
+    if head is not None and head[0] != SUCCESS:
+        return error_for(*head, where=where)
+    if not isinstance(error, msgspec.ValidationError):
+        return TransientError(f"{where}: the body of {len(body)} bytes is not whole JSON ({error}); asked again")
+    return ProtocolError(f"{where}: {_name_bar(body, str(error))}; the vendor's format differs from its documentation")
+
+
+def _with_blanks(body: bytes, error: msgspec.ValidationError, where: str) -> _KlineEnvelope:
+    """Decode a page in which bars have blank values: null or "" becomes NaN, a row for quality to reject.
+
+    One blank bar must not cost the others of its page. Any other text that is no number is a breach of the protocol.
+    """
+    if _BAR_PATH.search(str(error)) is None:
+        raise _broken(body, error, where)
+    document = msgspec.json.decode(body)
+    for row in document["data"]["klines"]:
+        row.update({name: math.nan for name in _PRICES if row.get(name, "") in (None, "")})
+    try:
+        return msgspec.convert(document, _KlineEnvelope, strict=False)
+    except msgspec.ValidationError as worse:
+        raise _broken(body, worse, where) from None
+
+
+def _name_bar(body: bytes, complaint: str) -> str:
+    """Return msgspec's complaint with the bar's own time and text beside its position in the list."""
+    found = _BAR_PATH.search(complaint)
+    if found is None:
+        return complaint
+    row = msgspec.json.decode(body)["data"]["klines"][int(found.group(1))]
+    opened, field = row.get("time"), found.group(2)
+    when = from_ms(opened).isoformat() if isinstance(opened, int) else f"time {opened!r}"
+    return f"bar {when}, field {field}: found {row.get(field)!r}: {complaint}"
+
+
+def _frame(klines: list[Kline]) -> pl.DataFrame:
+    columns = {name: [getattr(bar, name) for bar in klines] for name in BARS if name != "timestamp"}
+    times = pl.Series("timestamp", [bar.time for bar in klines], dtype=pl.Int64)
+    schema = {name: kind for name, kind in BARS.items() if name != "timestamp"}
+    return pl.DataFrame(columns, schema=schema).insert_column(0, (times * 1_000).cast(TIMESTAMP))
+
+
+def _day(text: str) -> date:
+    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()

@@ -1,0 +1,94 @@
+"""The port behind which every vendor sits, and the settings that choose one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from tasks.errors import ConfigurationError
+from tasks.exchange.page import Page
+from tasks.exchange.request import Window
+
+#: Answers without a bar until its absence is believed: the first one and one confirmation.
+DEFAULT_CONFIRMATIONS = 2
+
+
+class BarSource(Protocol):
+    """A vendor of bars.
+
+    Attributes:
+        page_bars: The most bars a page holds.
+        requests: Requests sent so far, retries included.
+    """
+
+    page_bars: int
+    requests: int
+
+    async def fetch_page(self, symbol: str, interval_name: str, window: Window, *, now: datetime) -> Page:
+        """Return the closed bars of one window.
+
+        Raises:
+            KlinehouseError: By cure; see `tasks.errors`. Transient faults were already retried within bounds.
+        """
+        ...
+
+
+class SourceSettings(BaseModel):
+    """Which vendor, with which key, how fast. Small enough to be handed to a Prefect task.
+
+    Attributes:
+        source: ``tickdb``, or ``ccxt:<exchange>`` for any exchange of ccxt.
+        base_url: The vendor's address.
+        api_key: The key; never printed.
+        requests_per_minute: The plan's rate.
+        concurrency: Requests in flight at most.
+        timeout_s: Longest wait for one answer.
+        confirmations: Answers without a bar until its absence is believed.
+        budget_dir: Folder of the rate budget that processes share; None for the user's own in the temporary folder.
+        now: The market's clock where it is not ours (a replayed market); None for the present.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str = "tickdb"
+    base_url: str = "https://api.tickdb.ai"
+    api_key: SecretStr = SecretStr("")
+    requests_per_minute: int = Field(default=60, ge=1)
+    concurrency: int = Field(default=8, ge=1, le=64)
+    timeout_s: float = Field(default=15.0, gt=0)
+    confirmations: int = Field(default=DEFAULT_CONFIRMATIONS, ge=1)
+    budget_dir: str | None = None
+    now: datetime | None = None
+
+    def clock(self) -> datetime:
+        """Return the market's present."""
+        return self.now or datetime.now(UTC)
+
+
+def open_source(settings: SourceSettings) -> AbstractAsyncContextManager[BarSource]:
+    """Return the vendor that the settings choose, as an async context manager.
+
+    Raises:
+        ConfigurationError: No vendor has that name.
+    """
+    if settings.source == "tickdb":
+        return _open_tickdb(settings)
+    raise ConfigurationError(f"source: expected 'tickdb' or 'ccxt:<exchange>', found {settings.source!r}")
+
+
+@asynccontextmanager
+async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
+    from tasks.exchange.client import TickDBClient  # aiohttp loads only for those who fetch
+
+    async with TickDBClient(
+        settings.base_url,
+        settings.api_key,
+        requests_per_minute=settings.requests_per_minute,
+        timeout_s=settings.timeout_s,
+        concurrency=settings.concurrency,
+    ) as client:
+        yield client

@@ -1,0 +1,56 @@
+"""The exchange room's door: fetch a month of one symbol into the lake, as a Prefect task or without Prefect."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.errors import TransientError
+from tasks.exchange.backfill import BackfillReceipt, Progress, fetch_month
+from tasks.exchange.source import SourceSettings
+
+
+def is_transient(task_object: object, run: object, state: object) -> bool:
+    """Return True where time may cure the failure; every other error fails the task at once."""
+    try:
+        state.result()  # type: ignore[attr-defined]
+    except TransientError:
+        return True
+    except BaseException:  # noqa: BLE001 - Prefect asks about any failure; what is not transient is not retried
+        return False
+    return False
+
+
+@task(
+    name="backfill_month",
+    task_run_name="backfill {symbol} {interval} {start:%Y-%m}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[10, 60],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=is_transient,
+    persist_result=False,
+)
+async def backfill_month(
+    lake_root: str,
+    symbol: str,
+    interval: str,
+    start: datetime,
+    end: datetime,
+    source: SourceSettings,
+    progress: Progress | None = None,
+) -> BackfillReceipt:
+    """Fetch the bars of ``[start, end)`` and write them to the lake; pages are coroutines inside.
+
+    Args:
+        lake_root: Where the lake is.
+        symbol: In the vendor's spelling.
+        interval: Our spelling.
+        start: First open.
+        end: Exclusive; a month or less.
+        source: Which vendor, with which key, how fast.
+        progress: Called after every page with what was done so far.
+    """
+    return await fetch_month(lake_root, symbol, interval, start, end, source, progress=progress)
