@@ -1,0 +1,311 @@
+"""One Delta table: its current files, new data files, and commits that detect conflicts.
+
+Data files are written by us (so that encoding, order and row groups are ours to choose) and become visible in one
+atomic commit of the Delta log. Files carry the partition columns too, so that a reader needs nothing but the file
+list. A commit names the keys it has read; a concurrent commit of the same key makes it fail, and the caller reads
+again. Keys are Delta application transactions (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import polars as pl
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from lake.location import Location
+from lake.timeline import from_ms
+from tasks.errors import ConflictError, InputError
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
+
+#: The log is never cut by Delta itself: that would break pinned versions. `lake.maintenance` knows the pins.
+#: A checkpoint each 20 commits keeps a commit's latency flat (docs/lake.md, benchmarks/commit_latency.py).
+CONFIGURATION = {"delta.checkpointInterval": "20", "delta.enableExpiredLogCleanup": "false"}
+
+#: Rows in a row group: small enough that three months out of a year skip the rest, large enough to encode well.
+ROW_GROUP_ROWS = 1 << 16
+
+#: Attempts of one commit call inside delta-rs, against writers of other keys; conflicts on a key are ours to retry.
+COMMIT_ATTEMPTS = 100
+
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The table at one version.
+
+    Attributes:
+        version: Delta version.
+        files: One row a data file: `path` (relative), `size`, `rows`, `first`, `last` (timestamps, null where the
+            table has none) and `partition.<column>` for each partition column.
+        schema: Columns and types as polars sees them, the partition columns included.
+        partition_by: Names of the partition columns.
+    """
+
+    version: int
+    files: pl.DataFrame
+    schema: dict[str, pl.DataType]
+    partition_by: list[str]
+
+
+@dataclass(slots=True)
+class Change:
+    """What one commit does.
+
+    Attributes:
+        adds: Data files written by `Table.write_file`.
+        removes: Paths of data files that cease to be current.
+        reads: Keys whose files the change was computed from; a concurrent commit of one of them is a conflict.
+        metadata: Stored in the commit itself, JSON values.
+        transactions: Application id to version, stored in the commit (for exactly-once hand-overs between tables).
+    """
+
+    adds: list[AddAction] = field(default_factory=list)
+    removes: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    metadata: dict[str, object] = field(default_factory=dict)
+    transactions: dict[str, int] = field(default_factory=dict)
+
+
+class Table:
+    """One Delta table under a lake's root. Not shared between threads: `Lake` gives each use its lock."""
+
+    def __init__(self, location: Location) -> None:
+        self.location = location
+        self._handle: DeltaTable | None = None
+        self._snapshot: Snapshot | None = None
+        self._old = lru_cache(maxsize=8)(self._load_version)
+
+    def exists(self) -> bool:
+        """Return whether the table has been created."""
+        return self._refresh() is not None
+
+    def create(self, schema: Mapping[str, pl.DataType], partition_by: Sequence[str]) -> None:
+        """Create the table; one that exists, or that another process created first, is as good."""
+        if self._handle is not None or self.exists():
+            return
+        try:
+            DeltaTable.create(
+                self.location.uri,
+                _arrow_schema(schema),
+                partition_by=list(partition_by),
+                configuration=CONFIGURATION,
+                storage_options=self.location.storage_options,
+            )
+        except (DeltaError, OSError):
+            if not self.exists():
+                raise
+
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """Return the table's current state, or its state at `version`.
+
+        Raises:
+            InputError: There is no table, or no such version any more.
+        """
+        handle = self._refresh()
+        if handle is None:
+            raise InputError(f"lake: expected a table at {self.location.uri}, found none; write to it first")
+        if version is not None and version != handle.version():
+            return self._old(version)
+        if self._snapshot is None or self._snapshot.version != handle.version():
+            self._snapshot = _snapshot(handle)
+        return self._snapshot
+
+    def write_file(self, rows: pl.DataFrame, partition: Mapping[str, object]) -> AddAction:
+        """Write `rows` (all of one partition) as a new data file that no reader sees before `commit`."""
+        folder = "/".join(f"{name}={_folder(value)}" for name, value in partition.items())
+        path = "/".join(filter(None, [folder, f"part-{uuid.uuid4().hex}.parquet"]))
+        size = self.location.write_parquet(path, rows, row_group_rows=ROW_GROUP_ROWS)
+        values = {name: None if value is None else _text(value) for name, value in partition.items()}
+        return AddAction(path, size, values, int(time.time() * 1000), True, json.dumps(_statistics(rows)))
+
+    def discard(self, adds: Sequence[AddAction]) -> None:
+        """Delete data files that will not be committed."""
+        for add in adds:
+            self.location.delete(add.path)
+
+    def commit(self, change: Change, base: Snapshot) -> int:
+        """Commit `change`, which was computed from `base`, and return the version it became.
+
+        Raises:
+            ConflictError: Another writer committed one of `change.reads` or removed a file of ours since `base`.
+        """
+        handle = self._refresh_to(base.version)
+        commit_id = uuid.uuid4().hex
+        marks = {**dict.fromkeys(change.reads, base.version + 1), **change.transactions}
+        properties = CommitProperties(
+            custom_metadata={"commitId": commit_id, **change.metadata},
+            max_commit_retries=COMMIT_ATTEMPTS,
+            app_transactions=[Transaction(key, number) for key, number in marks.items()],
+        )
+        schema = handle.schema()
+        try:
+            handle.create_write_transaction(
+                [*change.adds, *self._removals(change.removes, base)],
+                "append",
+                schema,
+                handle.metadata().partition_columns,
+                commit_properties=properties,
+            )
+        except CommitFailedError as error:
+            raise ConflictError(f"lake: {self.location.uri}: another writer was first: {error}") from error
+        return self._version_of(commit_id, base.version)
+
+    def scan(
+        self, files: pl.DataFrame, schema: Mapping[str, pl.DataType] | None = None, *, path_column: str | None = None
+    ) -> pl.LazyFrame:
+        """Return rows of `files` (some of a snapshot's) lazily; columns that an older file lacks are null."""
+        return pl.scan_parquet(
+            self.paths(files),
+            schema=None if schema is None else dict(schema),
+            missing_columns="raise" if schema is None else "insert",
+            hive_partitioning=False,
+            glob=False,
+            storage_options=self.location.storage_options,
+            include_file_paths=path_column,
+        )
+
+    def dataset(self, snapshot: Snapshot) -> Dataset:
+        """Return the snapshot's files as a pyarrow dataset, for readers that polars does not serve."""
+        from pyarrow.dataset import dataset
+
+        schema = _arrow_schema(snapshot.schema)
+        return dataset(snapshot.files["path"].to_list(), schema, "parquet", filesystem=self.location.filesystem())
+
+    def add_columns(self, columns: Mapping[str, pl.DataType]) -> None:
+        """Add nullable columns to the table.
+
+        Raises:
+            ConflictError: Another writer changed the schema at the same time; read again.
+        """
+        handle = self._refresh()
+        assert handle is not None  # noqa: S101  # callers hold a snapshot
+        try:
+            handle.alter.add_columns(Schema.from_arrow(_arrow_schema(columns)).fields)
+        except CommitFailedError as error:
+            raise ConflictError(f"lake: {self.location.uri}: another writer changed the schema: {error}") from error
+        self._handle = None
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return the commits, newest first, as the Delta log tells them."""
+        handle = self._refresh()
+        return [] if handle is None else handle.history(limit)
+
+    def transaction_version(self, key: str) -> int | None:
+        """Return the newest version committed under an application transaction, None where there is none."""
+        handle = self._refresh()
+        return None if handle is None else handle.transaction_version(key)
+
+    def paths(self, files: pl.DataFrame) -> list[str]:
+        """Return the full paths of files of a snapshot."""
+        return [self.location.path(path) for path in files["path"]]
+
+    def _refresh(self) -> DeltaTable | None:
+        if self._handle is None:
+            try:
+                self._handle = self._open(None)
+            except TableNotFoundError:
+                return None
+        else:
+            self._handle.update_incremental()
+        return self._handle
+
+    def _refresh_to(self, version: int) -> DeltaTable:
+        if self._handle is None or self._handle.version() != version:
+            self._handle = self._open(version)
+        return self._handle
+
+    def _open(self, version: int | None) -> DeltaTable:
+        return DeltaTable(self.location.uri, version=version, storage_options=self.location.storage_options)
+
+    def _load_version(self, version: int) -> Snapshot:
+        try:
+            return _snapshot(self._open(version))
+        except DeltaError as error:
+            raise InputError(
+                f"lake: {self.location.uri}: expected a version that is still kept, found {version}: {error}"
+            ) from error
+
+    def _removals(self, paths: Sequence[str], base: Snapshot) -> list[RemoveAction]:
+        names = [name for name in base.files.columns if name.startswith("partition.")]
+        rows = base.files.filter(pl.col("path").is_in(list(paths))).iter_rows(named=True)
+        now = int(time.time() * 1000)
+        return [
+            RemoveAction(
+                row["path"],
+                True,
+                now,
+                row["size"],
+                {name.removeprefix("partition."): None if row[name] is None else _text(row[name]) for name in names},
+            )
+            for row in rows
+        ]
+
+    def _version_of(self, commit_id: str, base: int) -> int:
+        handle = self._refresh()
+        assert handle is not None  # noqa: S101  # it has just been committed to
+        for entry in handle.history(handle.version() - base):
+            if entry.get("commitId") == commit_id:
+                return int(entry["version"])
+        raise ConflictError(f"lake: {self.location.uri}: commit {commit_id} is not in the log; read again")
+
+
+def _snapshot(handle: DeltaTable) -> Snapshot:
+    files = pl.DataFrame(handle.get_add_actions(flatten=True))
+    names = {"size_bytes": "size", "num_records": "rows", "min.timestamp": "first", "max.timestamp": "last"}
+    files = files.rename({old: new for old, new in names.items() if old in files.columns})
+    keep = ["path", "size", "rows"]
+    keep += [name for name in files.columns if name in ("first", "last") or name.startswith("partition.")]
+    # The log holds paths as URLs; on disk and in actions they are plain.
+    files = files.select(keep).with_columns(
+        path=pl.Series([unquote(path) if "%" in path else path for path in files["path"]], dtype=pl.String)
+    )
+    return Snapshot(handle.version(), files, _polars_schema(handle), handle.metadata().partition_columns)
+
+
+def _polars_schema(handle: DeltaTable) -> dict[str, pl.DataType]:
+    return dict(pl.DataFrame(pa.schema(handle.schema()).empty_table()).schema)
+
+
+def _arrow_schema(columns: Mapping[str, pl.DataType]) -> pa.Schema:
+    return pl.DataFrame(schema=dict(columns)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+
+def _folder(value: object) -> str:
+    return _NULL_PARTITION if value is None else quote(_text(value), safe="-_.~")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _statistics(rows: pl.DataFrame) -> dict[str, object]:
+    """Return Delta's file statistics; bounds of `timestamp` only, rounded outwards to its milliseconds."""
+    found: dict[str, object] = {"numRecords": rows.height, "minValues": {}, "maxValues": {}, "nullCount": {}}
+    if "timestamp" in rows.columns and isinstance(rows.schema["timestamp"], pl.Datetime) and rows.height:
+        column = rows["timestamp"].drop_nulls()
+        if len(column):
+            first, last = column.dt.timestamp("us").min(), column.dt.timestamp("us").max()
+            found["minValues"] = {"timestamp": _iso_ms(first // 1000)}  # type: ignore[operator]
+            found["maxValues"] = {"timestamp": _iso_ms(-(-last // 1000))}  # type: ignore[operator]
+        found["nullCount"] = {"timestamp": rows.height - len(column)}
+    return found
+
+
+def _iso_ms(milliseconds: int) -> str:
+    return from_ms(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,124 @@
+"""Writes as optimistic transactions: read the newest version, compute, commit; start over where another was first."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import polars as pl
+
+from lake.bars import upsert
+from lake.rows import as_storable, matching, replacement, split
+from lake.schema import BARS
+from lake.table import Change, Snapshot, Table
+from tasks.errors import ConflictError, InputError
+
+_T = TypeVar("_T")
+
+#: Attempts of one write before it gives up with a ConflictError: 60 tries of up to half a second outlast any queue of
+#: writers that the platform starts.
+_ATTEMPTS = 60
+_LONGEST_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReceipt:
+    """What a write came to.
+
+    Attributes:
+        version: The table's version that holds these bars.
+        rows_written: Bars handed in.
+        rows_new: Bars the lake did not have.
+        rows_revised: Bars the lake had with other values.
+        changed: Whether anything was committed.
+    """
+
+    version: int
+    rows_written: int
+    rows_new: int
+    rows_revised: int
+    changed: bool
+
+
+def until_first(name: str, attempt: Callable[[], _T]) -> _T:
+    """Return what `attempt` returns, called again while it raises ConflictError.
+
+    Raises:
+        ConflictError: Other writers were first in every attempt. Nothing was written.
+    """
+    for number in range(1, _ATTEMPTS):
+        try:
+            return attempt()
+        except ConflictError:
+            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.005 * 2**number)))  # noqa: S311  # jitter, no secret
+    try:
+        return attempt()
+    except ConflictError as error:
+        raise ConflictError(f"lake: {name}: other writers were first in all {_ATTEMPTS} attempts: {error}") from error
+
+
+def write_bars(table: Table, symbol: str, bars: pl.DataFrame) -> WriteReceipt:
+    """Commit checked bars of one symbol over those it has; called again after a conflict."""
+    base = table.snapshot()
+    change, new, revised = Change(), 0, 0
+    for (year,), chunk in bars.group_by(pl.col("timestamp").dt.year(), maintain_order=True):
+        files = _overlapping(base, symbol, int(year), chunk)
+        old = table.scan(files).select(list(BARS)).sort("timestamp").collect() if files.height else chunk.clear()
+        result = upsert(old, chunk)
+        if result.changed:
+            rows = result.bars.select(pl.lit(symbol).alias("symbol"), pl.lit(year, pl.Int32).alias("year"), *BARS)
+            change.adds.append(table.write_file(rows, {"symbol": symbol, "year": year}))
+            change.removes += files["path"].to_list()
+            change.reads.append(f"{symbol}/{year}")
+            new, revised = new + result.new, revised + result.revised.height
+    if not change.adds:
+        return WriteReceipt(base.version, bars.height, 0, 0, changed=False)
+    version = _commit(table, change, base)
+    return WriteReceipt(version, bars.height, new, revised, changed=True)
+
+
+def _overlapping(base: Snapshot, symbol: str, year: int, chunk: pl.DataFrame) -> pl.DataFrame:
+    first, last = chunk["timestamp"][0], chunk["timestamp"][-1]
+    keep = (pl.col("partition.symbol") == symbol) & (pl.col("partition.year") == year)
+    return base.files.filter(keep & (pl.col("first") <= last) & (pl.col("last") >= first))
+
+
+def append_rows(table: Table, rows: pl.DataFrame) -> int:
+    """Commit storable rows beside those of the table and return the version."""
+    base, rows = matching(table, rows)
+    if not rows.height:
+        return base.version
+    change = Change(adds=[table.write_file(part, partition) for part, partition in split(rows, base)])
+    return _commit(table, change, base)
+
+
+def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], where: Mapping[str, object]) -> int:
+    """Commit ``change(rows)`` in place of the rows that match `where`; called again after a conflict.
+
+    Raises:
+        InputError: A row of the result does not match `where`.
+    """
+    base = table.snapshot()
+    touched, kept, rows = replacement(table, base, where)
+    new = as_storable(change(rows))
+    base, new = matching(table, new)
+    wrong = new.filter(~pl.all_horizontal(pl.lit(True), *(pl.col(k).eq_missing(pl.lit(v)) for k, v in where.items())))
+    if wrong.height:
+        found = wrong.row(0, named=True)
+        raise InputError(f"lake: expected rows where {dict(where)}, found {wrong.height} others, such as {found}")
+    if new.equals(rows) or not (touched.height or new.height):
+        return base.version
+    whole = pl.concat([kept, new], how="diagonal_relaxed") if kept.height else new
+    adds = [table.write_file(part, partition) for part, partition in split(whole, base)]
+    return _commit(table, Change(adds, touched["path"].to_list(), ["replace"]), base)
+
+
+def _commit(table: Table, change: Change, base: Snapshot) -> int:
+    try:
+        return table.commit(change, base)
+    except ConflictError:
+        table.discard(change.adds)
+        raise
