@@ -47,11 +47,12 @@ class SweepResult:
         symbol: In the vendor's spelling.
         interval: Length of a bar.
         strategy: Name in `tasks.strategies`.
-        params: The winner: chosen in sample over all windows, never by looking at the out-of-sample columns.
-        grid: One row a combination: parameter columns, then ``is_`` and ``oos_`` figures over all windows.
+        params: The winner: best Sharpe ratio on the in-sample span, chosen without looking at anything later.
+        grid: One row a combination: parameter columns, then its figures in one run over the in-sample span (``is_``:
+            the first train part) and in one run over the out-of-sample span (``oos_``: every test part, side by side).
         windows: One row a walk-forward window: borders, the parameters chosen on its train part, figures of both parts.
         equity: Equity curves starting at 1.0: ``out`` is the stitched out-of-sample walk-forward, ``in`` the winner on
-            the whole in-sample span; `benchmark` is buy and hold over the same rows.
+            the in-sample span; `benchmark` is buy and hold over the same rows, at the same costs.
         trades: The trades behind both curves.
         metrics: Out-of-sample headline figures; see `tasks.sweep.metrics`.
         verdict: One sentence: what survives and why, or that nothing does.

@@ -1,0 +1,98 @@
+"""The bars of one sweep as arrays, and which of them a fill may happen on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from lake.timeline import interval as interval_named
+from tasks.errors import InputError
+from tasks.strategies.strategy import CLOSE, OPEN, bar_matrix
+
+_YEAR = timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class SweepBars:
+    """One symbol's bars, ready for engines.
+
+    Attributes:
+        timestamps: datetime64[us] opens.
+        matrix: (5, bars) float64: open, high, low, close, volume.
+        tradable: Whether a fill may happen at this bar's open: False where the bar before it is missing, since the
+            signal would be older than one bar. A signal whose fill bar is not tradable is dropped.
+        periods_per_year: Bars a year, for annualising; crypto and exchange sessions differ.
+    """
+
+    timestamps: np.ndarray
+    matrix: np.ndarray
+    tradable: np.ndarray
+    periods_per_year: float
+
+    @property
+    def opens(self) -> np.ndarray:
+        """Open prices."""
+        return self.matrix[OPEN]
+
+    @property
+    def closes(self) -> np.ndarray:
+        """Close prices."""
+        return self.matrix[CLOSE]
+
+    def __len__(self) -> int:
+        return self.matrix.shape[1]
+
+
+def prepare_bars(
+    bars: pl.DataFrame, interval: str, *, expected: pl.Series | None = None, periods_per_year: float | None = None
+) -> SweepBars:
+    """Turn a frame of bars into engine arrays.
+
+    Args:
+        bars: `BARS` columns, sorted, one row a timestamp.
+        interval: Their length.
+        expected: Every open the calendar promises over the span; None for a market that never closes.
+        periods_per_year: None for what the calendar gives: 365 days of bars where `expected` is None, otherwise the
+            promised bars of the span over its years.
+
+    Raises:
+        InputError: Fewer than 4 bars, unsorted timestamps, or prices that are not positive and finite.
+    """
+    timestamps = bars["timestamp"].dt.replace_time_zone(None).to_numpy()
+    matrix = bar_matrix(bars)
+    if len(bars) < 4 or (np.diff(timestamps.astype(np.int64)) <= 0).any():
+        raise InputError(f"sweep: expected at least 4 bars in order of time, found {len(bars)} or some out of order")
+    if not (np.isfinite(matrix[:4]).all() and (matrix[:4] > 0).all()):
+        raise InputError("sweep: expected positive finite prices, found others; run the quality flow on these bars")
+    per_year = _periods_per_year(interval, expected) if periods_per_year is None else periods_per_year
+    return SweepBars(timestamps, matrix, find_tradable(timestamps, interval, expected), per_year)
+
+
+def find_tradable(timestamps: np.ndarray, interval: str, expected: pl.Series | None = None) -> np.ndarray:
+    """Return which bars directly follow their predecessor on the calendar; the first bar never does.
+
+    A night or weekend is no hole where `expected` leaves it out. Bars outside the calendar are not tradable.
+    """
+    tradable = np.zeros(len(timestamps), dtype=bool)
+    if expected is None:
+        step = interval_named(interval).step
+        gaps = np.diff(timestamps)
+        month = np.diff(timestamps.astype("datetime64[M]").astype(np.int64))
+        tradable[1:] = month == 1 if step is None else gaps == np.timedelta64(step)
+        return tradable
+    promised = expected.dt.replace_time_zone(None).to_numpy().astype(timestamps.dtype)
+    place = np.searchsorted(promised, timestamps)
+    known = (place < len(promised)) & (promised[np.minimum(place, len(promised) - 1)] == timestamps)
+    tradable[1:] = known[1:] & known[:-1] & (np.diff(place) == 1)
+    return tradable
+
+
+def _periods_per_year(interval: str, expected: pl.Series | None) -> float:
+    step = interval_named(interval).step
+    if expected is None:
+        return 12.0 if step is None else _YEAR / step
+    span: timedelta = expected.max() - expected.min()  # type: ignore[operator]
+    return (len(expected) - 1) * (_YEAR / span) if span else float("nan")

@@ -1,0 +1,145 @@
+"""VectorBT, the engine of record: its simulator called directly, a chunk of columns at a time.
+
+Indicators and signals are ours (exact on ties, shared between combinations); orders, cash, trades and returns are
+VectorBT's. Its Rust engine is named in every call: the Numba one compiles for 20 s in each process. The only module
+that imports vectorbt.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from vectorbt.portfolio import dispatch as portfolio
+from vectorbt.records import dispatch as records
+from vectorbt.returns import dispatch as returns_of
+
+from tasks.sweep.costs import Costs
+from tasks.sweep.market import SweepBars
+
+_ENGINE = "rust"
+_REVERSE = 3  # vectorbt.portfolio.enums.OppositeEntryMode.Reverse
+#: Bars × combinations held at once: about 60 bytes a cell, so 120 MB.
+CELLS_PER_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What VectorBT says about some columns of signals over one segment.
+
+    Attributes:
+        figures: (columns, 5) in the order of `result.FIGURES`.
+        values: (bars, columns) portfolio value at each close, in the quote asset.
+        returns: (bars, columns) simple returns of `values`, the first against the initial cash.
+        trades: Structured array of VectorBT's exit trades, all columns.
+        exposure: (columns,) share of bars that end with a position.
+    """
+
+    figures: np.ndarray
+    values: np.ndarray
+    returns: np.ndarray
+    trades: np.ndarray
+    exposure: np.ndarray
+
+
+def chunks(columns: int, bars: int) -> Iterator[slice]:
+    """Cut combinations into column chunks that hold at most `CELLS_PER_CHUNK` cells (one column at the least)."""
+    width = max(1, CELLS_PER_CHUNK // max(1, bars))
+    for first in range(0, columns, width):
+        yield slice(first, min(first + width, columns))
+
+
+def fills(
+    entries: np.ndarray, exits: np.ndarray, tradable: np.ndarray, direction: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Turn signals at closes into orders at opens: (long entries, long exits, short entries, short exits).
+
+    All are (bars, columns). Each signal moves one bar on and is dropped where that bar is not tradable; a bar with
+    both flags does nothing; at the last tradable bar everything is closed and nothing opened, so a run ends flat.
+    """
+    bullish, bearish = np.zeros_like(entries.T, order="C"), np.zeros_like(exits.T, order="C")
+    bullish[1:] = (entries & ~exits)[:, :-1].T & tradable[1:, None]
+    bearish[1:] = (exits & ~entries)[:, :-1].T & tradable[1:, None]
+    if not tradable[1:].any():
+        return bullish, bearish, np.zeros_like(bullish), np.zeros_like(bullish)
+    last = int(np.flatnonzero(tradable[1:])[-1]) + 1
+    bullish[last:], bearish[last:] = False, False
+    none = np.zeros_like(bullish)
+    closing = none.copy()
+    closing[last] = True
+    if direction == "long":
+        return bullish, bearish | closing, none, none
+    if direction == "short":
+        return none, none, bearish, bullish | closing
+    return bullish, closing, bearish, closing
+
+
+def simulate(bars: SweepBars, entries: np.ndarray, exits: np.ndarray, costs: Costs, segment: slice) -> Simulated:
+    """Run (columns, bars) boolean signals over the bars of `segment`, each column from `costs.initial_cash`."""
+    entries, exits = entries[:, segment], exits[:, segment]
+    columns, rows = entries.shape
+    opens, closes = bars.opens[segment], bars.closes[segment]
+    tradable = bars.tradable[segment].copy()
+    tradable[0] = False
+    orders = _orders(fills(entries, exits, tradable, costs.direction), opens, closes, costs)
+    return _account(orders, closes, rows, columns, costs, bars.periods_per_year)
+
+
+def _orders(
+    signals: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], opens: np.ndarray, closes: np.ndarray, costs: Costs
+) -> np.ndarray:
+    long_entries, long_exits, short_entries, short_exits = signals
+    shape = long_entries.shape
+    orders, _ = portfolio.simulate_from_signals(
+        shape,
+        np.ones(shape[1], dtype=np.int64),
+        np.full(shape[1], costs.initial_cash),
+        np.zeros(shape, dtype=np.int64),
+        long_entries=long_entries,
+        long_exits=long_exits,
+        short_entries=short_entries,
+        short_exits=short_exits,
+        price=opens[:, None],
+        val_price=opens[:, None],
+        close=closes[:, None],
+        fees=np.asarray(costs.fee_bps / 1e4),
+        fixed_fees=np.asarray(costs.fixed_fee),
+        slippage=np.asarray(costs.slippage_bps / 1e4),
+        upon_opposite_entry=np.asarray(_REVERSE),
+        use_stops=False,
+        max_orders=int(sum(flags.sum() for flags in signals)) + 1,
+        engine=_ENGINE,
+    )
+    return orders
+
+
+def _account(
+    orders: np.ndarray, closes: np.ndarray, rows: int, columns: int, costs: Costs, periods_per_year: float
+) -> Simulated:
+    shape, cash = (rows, columns), np.full(columns, costs.initial_cash)
+    by_column = records.col_map(np.ascontiguousarray(orders["col"]), columns, engine=_ENGINE)
+    grid = np.ascontiguousarray(np.broadcast_to(closes[:, None], shape))
+    trades = portfolio.get_exit_trades(orders, grid, by_column, engine=_ENGINE)
+    assets = portfolio.assets(portfolio.asset_flow(shape, orders, by_column, 2, engine=_ENGINE), engine=_ENGINE)
+    exposure = (assets != 0).mean(axis=0)
+    held = portfolio.asset_value(grid, assets, engine=_ENGINE)
+    flow = portfolio.cash_flow(shape, orders, by_column, False, engine=_ENGINE)
+    values = portfolio.value(portfolio.cash(flow, cash, engine=_ENGINE), held, engine=_ENGINE)
+    changes = returns_of.returns(values, cash, engine=_ENGINE)
+    figures = np.empty((columns, 5))
+    figures[:, 0] = values[-1] / costs.initial_cash - 1
+    figures[:, 1] = _sharpe(changes, periods_per_year)
+    figures[:, 2] = np.minimum(returns_of.max_drawdown(changes, engine=_ENGINE), 0.0)
+    figures[:, 3] = np.bincount(trades["col"], minlength=columns)
+    wins = np.bincount(trades["col"], weights=trades["pnl"] > 0, minlength=columns)
+    figures[:, 4] = np.divide(wins, figures[:, 3], out=np.full(columns, np.nan), where=figures[:, 3] > 0)
+    return Simulated(figures, values, changes, trades, exposure)
+
+
+def _sharpe(changes: np.ndarray, periods_per_year: float) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column that never trades divides 0 by 0; NaN is our word
+        sharpe = returns_of.sharpe_ratio(changes, periods_per_year, 0.0, engine=_ENGINE)
+    return np.where(np.ptp(changes, axis=0) == 0, np.nan, sharpe)

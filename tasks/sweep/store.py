@@ -1,0 +1,111 @@
+"""Sweeps in the lake: a finished run, row for row, and every trial ever made.
+
+A run is written table by table and `sweeps/runs` last, so that a run that can be seen is whole. Parameters differ
+between strategies and are kept as one JSON column, so that all sweeps share their tables.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.store import Lake
+from tasks.errors import InputError
+from tasks.sweep import result
+from tasks.sweep.result import SweepResult
+
+RUNS, GRID, WINDOWS, EQUITY, TRADES = (f"sweeps/{name}" for name in ("runs", "grid", "windows", "equity", "trades"))
+TRIALS = "sweeps/trials"
+_JSON = ("params", "metrics", "verdict_details", "record")
+_TEXT = ("run_id", "symbol", "interval", "strategy", "verdict")
+
+
+def save(lake: Lake, finished: SweepResult) -> None:
+    """Write a run; writing it again replaces it."""
+    names = list(finished.param_names)
+    tables = {
+        GRID: _pack(finished.grid, names),
+        WINDOWS: _pack(finished.windows, names),
+        EQUITY: finished.equity,
+        TRADES: finished.trades,
+        RUNS: _run_row(finished),
+    }
+    for table, frame in tables.items():
+        rows = frame.with_columns(run_id=pl.lit(finished.run_id))
+        lake.replace(table, rows, where={"run_id": finished.run_id}, partition_by=("run_id",))
+
+
+def load(lake: Lake, run_id: str) -> SweepResult:
+    """Read a run.
+
+    Raises:
+        InputError: No such run in the lake.
+    """
+    found = _read(lake, RUNS, run_id) if lake.exists(RUNS) else pl.DataFrame()
+    if not found.height:
+        raise InputError(f"sweep: expected a run in {RUNS}, found none named {run_id!r}; `sweeps/runs` lists them")
+    row = found.row(0, named=True)
+    values: dict[str, Any] = {name: json.loads(row[name]) for name in _JSON}
+    return SweepResult(
+        **{name: row[name] for name in _TEXT},
+        **values,
+        verdict_passed=row["verdict_passed"],
+        grid=_unpack(_read(lake, GRID, run_id).sort("row")),
+        windows=_unpack(_read(lake, WINDOWS, run_id).sort("row")),
+        equity=_read(lake, EQUITY, run_id).sort("sample", "timestamp").select(list(result.EQUITY)),
+        trades=_read(lake, TRADES, run_id).sort("sample", "entry_timestamp").select(list(result.TRADES)),
+        extras={name: pl.read_json(io.StringIO(text)) for name, text in json.loads(row["extras"]).items()},
+    )
+
+
+def read_trials(lake: Lake, symbol: str, interval: str, strategy: str) -> dict[str, float]:
+    """Return every trial ever made on this data and strategy: its key and its per-period in-sample Sharpe."""
+    if not lake.exists(TRIALS):
+        return {}
+    mine = (pl.col("symbol") == symbol) & (pl.col("interval") == interval) & (pl.col("strategy") == strategy)
+    rows = lake.scan(TRIALS).filter(mine).select("trial", "sharpe").collect()
+    return dict(zip(rows["trial"].to_list(), rows["sharpe"].to_list(), strict=True))
+
+
+def write_trials(
+    lake: Lake, symbol: str, interval: str, strategy: str, trials: Mapping[str, float], made_at: datetime
+) -> int:
+    """Add the trials the lake does not know yet and return how many: a trial repeated is still one trial."""
+    known = read_trials(lake, symbol, interval, strategy)
+    fresh = {key: sharpe for key, sharpe in trials.items() if key not in known}
+    if fresh:
+        rows = pl.DataFrame({"trial": list(fresh), "sharpe": list(fresh.values())}).with_columns(
+            symbol=pl.lit(symbol), interval=pl.lit(interval), strategy=pl.lit(strategy), made_at=pl.lit(made_at)
+        )
+        lake.append(TRIALS, rows, partition_by=("symbol",))
+    return len(fresh)
+
+
+def _run_row(finished: SweepResult) -> pl.DataFrame:
+    row: dict[str, Any] = {name: getattr(finished, name) for name in (*_TEXT, "verdict_passed")}
+    row |= {name: json.dumps(getattr(finished, name), sort_keys=True, default=str) for name in _JSON}
+    row["extras"] = json.dumps({name: frame.write_json() for name, frame in finished.extras.items()})
+    return pl.DataFrame([row])
+
+
+def _pack(frame: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Fold the parameter columns into one JSON column and number the rows."""
+    texts = [json.dumps(row) for row in frame.select(names).iter_rows(named=True)]
+    return frame.drop(names).with_columns(params=pl.Series(texts, dtype=pl.String)).with_row_index("row")
+
+
+def _unpack(frame: pl.DataFrame) -> pl.DataFrame:
+    """Unfold the JSON column back into parameter columns, before the figures."""
+    params = pl.DataFrame([json.loads(text) for text in frame["params"]])
+    figures = frame.drop("params", "row", "run_id")
+    first = [name for name in figures.columns if not name.startswith(("is_", "oos_"))]
+    return pl.concat([figures.select(first), params, figures.drop(first)], how="horizontal")
+
+
+def _read(lake: Lake, table: str, run_id: str) -> pl.DataFrame:
+    return lake.scan(table).filter(pl.col("run_id") == run_id).collect()

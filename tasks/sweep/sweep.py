@@ -1,0 +1,271 @@
+"""One sweep from bars to verdict: simulate the grid, choose on train alone, judge out of sample."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tasks.strategies.registry import get
+from tasks.sweep import run
+from tasks.sweep.costs import Costs
+from tasks.sweep.curves import Span, stitch
+from tasks.sweep.grid import Grid, plan_grid
+from tasks.sweep.market import SweepBars, prepare_bars
+from tasks.sweep.metrics import compute_metrics
+from tasks.sweep.result import FIGURES, SweepResult
+from tasks.sweep.verdict import Verdict, judge
+from tasks.sweep.windows import Window, WindowPlan, plan_windows
+
+_SHARPE = FIGURES.index("sharpe")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything that decides a sweep's answer, prepared: the engines and the judge read this and nothing else."""
+
+    bars: SweepBars
+    grid: Grid
+    rows: np.ndarray
+    windows: tuple[Window, ...]
+    costs: Costs
+
+    @property
+    def in_sample(self) -> slice:
+        """The span the winner is chosen on: the train part of the first window, before every test."""
+        return slice(self.windows[0].train_start, self.windows[0].train_stop)
+
+    @property
+    def out_of_sample(self) -> slice:
+        """Every test part, which lie side by side."""
+        return slice(self.windows[0].test_start, self.windows[-1].test_stop)
+
+    @property
+    def segments(self) -> tuple[slice, ...]:
+        """In-sample span, out-of-sample span, then the train part of each further window."""
+        later = (slice(window.train_start, window.train_stop) for window in self.windows[1:])
+        return (self.in_sample, self.out_of_sample, *later)
+
+    def signals(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Return (combinations, bars) entries and exits of the chosen combinations, over all bars."""
+        shape = (len(chosen), len(self.bars))
+        entries, exits = np.empty(shape, dtype=bool), np.empty(shape, dtype=bool)
+        write, grid = self.grid.strategy.signal, self.grid
+        for k, index in enumerate(chosen):
+            write(self.bars.matrix, self.rows, grid.use[index], grid.vectors[index], entries[k], exits[k])
+        return entries, exits
+
+
+def run_sweep(
+    bars: pl.DataFrame,
+    *,
+    symbol: str,
+    interval: str,
+    strategy: str,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    costs: Costs | None = None,
+    windows: WindowPlan | None = None,
+    expected: pl.Series | None = None,
+    periods_per_year: float | None = None,
+    earlier: Mapping[str, float] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> SweepResult:
+    """Sweep one strategy over one symbol and judge the winner.
+
+    Args:
+        bars: `BARS` columns, sorted.
+        symbol: In the vendor's spelling.
+        interval: Length of a bar.
+        strategy: Name in `tasks.strategies`.
+        grid: Values a parameter; None for the strategy's own grid.
+        costs: What trading costs; None for the defaults, which are not zero.
+        windows: How the sample is cut; None for four rolling windows over the later half.
+        expected: Every open the calendar promises; None for a market that never closes.
+        periods_per_year: See `market.prepare_bars`.
+        earlier: Trials already made on this data and strategy, by `trial_key`, with their per-period Sharpe ratio.
+        provenance: Goes into the record as it is (code version, lake version, seed).
+
+    Raises:
+        InputError: Bars, grid or windows that cannot be swept.
+    """
+    costs, plan = costs or Costs(), windows or WindowPlan()
+    prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
+    planned = plan_grid(get(strategy), grid)
+    cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
+    question = Question(prepared, planned, planned.rows(prepared.matrix), cut, costs)
+    figures = run_grid(question)
+    chosen = choose(figures, len(cut))
+    spans = _walk(question, chosen)
+    equity, trades = stitch(spans, prepared, costs.initial_cash)
+    metrics = _headline(spans, trades, question)
+    names = (trial_key(params.model_dump(), costs.model_dump()) for params in planned.sets)
+    trials = {**(earlier or {}), **dict(zip(names, _per_period(question, figures), strict=True))}
+    verdict = _judge(spans, metrics, trials, prepared.periods_per_year)
+    record = _record(question, plan, trials, provenance)
+    return SweepResult(
+        run_id=f"{strategy}-{_digest(symbol, interval, record, prepared)}",
+        symbol=symbol,
+        interval=interval,
+        strategy=strategy,
+        params=planned.sets[chosen[0]].model_dump(),
+        grid=_grid_frame(planned, figures),
+        windows=_windows_frame(question, figures, chosen, spans),
+        equity=equity,
+        trades=trades,
+        metrics=metrics,
+        verdict=verdict.sentence,
+        verdict_passed=verdict.passed,
+        verdict_details=verdict.details,
+        record=record,
+    )
+
+
+def run_grid(question: Question) -> np.ndarray:
+    """Simulate every combination over every segment with VectorBT: (combinations, segments, figures)."""
+    figures = np.empty((len(question.grid), len(question.segments), len(FIGURES)))
+    for part in run.chunks(len(question.grid), len(question.bars)):
+        entries, exits = question.signals(range(part.start, part.stop))
+        for s, segment in enumerate(question.segments):
+            figures[part, s] = run.simulate(question.bars, entries, exits, question.costs, segment).figures
+    return figures
+
+
+def choose(figures: np.ndarray, windows: int) -> list[int]:
+    """Return the combination with the best train Sharpe for each window; ties go to the earlier one.
+
+    A combination without a Sharpe (no trade) is chosen only where no other has one.
+    """
+    columns = [0, *range(2, 1 + windows)]
+    return [int(np.argmax(np.nan_to_num(figures[:, s, _SHARPE], nan=-np.inf))) for s in columns]
+
+
+def trial_key(params: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
+    """Name one trial: the same parameters under the same costs are the same trial, however often they are run."""
+    return json.dumps([params, costs], sort_keys=True)
+
+
+def trials_of(result: SweepResult) -> dict[str, float]:
+    """Return the trials a finished sweep made: key → per-period in-sample Sharpe ratio."""
+    ratios = (result.grid["is_sharpe"] / result.record["periods_per_year"] ** 0.5).to_list()
+    sets = result.grid.select(result.param_names).iter_rows(named=True)
+    return {trial_key(params, result.record["costs"]): ratio for params, ratio in zip(sets, ratios, strict=True)}
+
+
+def _per_period(question: Question, figures: np.ndarray) -> list[float]:
+    return (figures[:, 0, _SHARPE] / np.sqrt(question.bars.periods_per_year)).tolist()
+
+
+def _walk(question: Question, chosen: list[int]) -> list[Span]:
+    """Simulate the winner in sample, each window's choice on its test part, and buy and hold over both."""
+    picks = sorted(set(chosen))
+    entries, exits = question.signals(picks)
+    holding = np.zeros((1, len(question.bars)), dtype=bool)
+    parts = [("in", -1, chosen[0], question.in_sample)]
+    parts += [("out", w.index, chosen[w.index], slice(w.test_start, w.test_stop)) for w in question.windows]
+    spans = []
+    for sample, window, index, segment in parts:
+        row = [picks.index(index)]
+        simulated = run.simulate(question.bars, entries[row], exits[row], question.costs, segment)
+        spans.append(Span(sample, window, index, segment, simulated, _hold(question, holding, segment)))
+    return spans
+
+
+def _hold(question: Question, never: np.ndarray, segment: slice) -> np.ndarray:
+    """Return the returns of buying at the first fill of `segment` and holding to its end, at the same costs."""
+    at_start = never.copy()
+    at_start[:, segment.start : segment.start + max(1, (segment.stop - segment.start) // 2)] = True
+    costs = question.costs.model_copy(update={"direction": "long"})
+    return run.simulate(question.bars, at_start, never, costs, segment).returns[:, 0]
+
+
+def _headline(spans: list[Span], trades: pl.DataFrame, question: Question) -> dict[str, float]:
+    outside = [span for span in spans if span.sample == "out"]
+    bars = [len(span.simulated.returns) for span in outside]
+    return compute_metrics(
+        np.concatenate([span.simulated.returns[:, 0] for span in outside]),
+        trades.filter(pl.col("sample") == "out"),
+        exposure=float(np.average([span.simulated.exposure[0] for span in outside], weights=bars)),
+        initial_cash=question.costs.initial_cash,
+        benchmark_returns=np.concatenate([span.hold for span in outside]),
+        periods_per_year=question.bars.periods_per_year,
+    )
+
+
+def _judge(
+    spans: list[Span], metrics: dict[str, float], trials: Mapping[str, float], periods_per_year: float
+) -> Verdict:
+    return judge(
+        spans[0].simulated.returns[:, 0],
+        np.concatenate([span.simulated.returns[:, 0] for span in spans if span.sample == "out"]),
+        np.array(list(trials.values())),
+        trades=int(metrics["trades"]),
+        total_return=metrics["total_return"],
+        benchmark_return=metrics["benchmark_return"],
+        periods_per_year=periods_per_year,
+    )
+
+
+def _grid_frame(grid: Grid, figures: np.ndarray) -> pl.DataFrame:
+    columns = {
+        f"{sample}_{name}": figures[:, s, f] for s, sample in enumerate(("is", "oos")) for f, name in enumerate(FIGURES)
+    }
+    return grid.frame().with_columns(**{name: pl.Series(values) for name, values in columns.items()})
+
+
+def _windows_frame(question: Question, figures: np.ndarray, chosen: list[int], spans: list[Span]) -> pl.DataFrame:
+    stamps, rows = question.bars.timestamps, []
+    tests = {span.window: span.simulated.figures[0] for span in spans if span.sample == "out"}
+    for window, index in zip(question.windows, chosen, strict=True):
+        train = figures[index, 0 if window.index == 0 else window.index + 1]
+        test = tests[window.index]
+        rows.append(
+            {
+                "window": window.index,
+                "train_start": stamps[window.train_start].item(),
+                "train_end": stamps[window.train_stop].item(),
+                "test_start": stamps[window.test_start].item(),
+                "test_end": stamps[window.test_stop - 1].item(),
+                **question.grid.sets[index].model_dump(),
+                **{f"is_{name}": train[f] for f, name in enumerate(FIGURES)},
+                **{f"oos_{name}": test[f] for f, name in enumerate(FIGURES)},
+            }
+        )
+    borders = [pl.col(name).cast(pl.Datetime("us")).dt.replace_time_zone("UTC") for name in _BORDERS]
+    return pl.DataFrame(rows).with_columns(borders)
+
+
+_BORDERS = ("train_start", "train_end", "test_start", "test_end")
+
+
+def _record(
+    question: Question,
+    plan: WindowPlan,
+    trials: Mapping[str, float],
+    provenance: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    grid = question.grid
+    return {
+        "grid": {name: sorted({getattr(params, name) for params in grid.sets}) for name in grid.names},
+        "combinations": len(grid),
+        "costs": question.costs.model_dump(),
+        "windows": plan.model_dump(),
+        "periods_per_year": question.bars.periods_per_year,
+        "bars": len(question.bars),
+        "untradable_bars": int((~question.bars.tradable[1:]).sum()),
+        "n_trials": len(trials),
+        "engine": "vectorbt (rust)",
+        "selection": "best train Sharpe",
+        **(provenance or {}),
+    }
+
+
+def _digest(symbol: str, interval: str, record: Mapping[str, Any], bars: SweepBars) -> str:
+    """Name the run by what decides it, so that the same question has the same name."""
+    told = {name: value for name, value in record.items() if name != "n_trials"}
+    text = json.dumps([symbol, interval, told], sort_keys=True, default=str).encode()
+    return hashlib.sha256(text + bars.timestamps.tobytes() + bars.matrix.tobytes()).hexdigest()[:12]

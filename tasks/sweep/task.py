@@ -1,0 +1,139 @@
+"""The sweep room's door: one Prefect task sweeps one symbol with one strategy, from the lake to the lake."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lake.store import Lake
+from tasks.errors import InputError
+from tasks.sweep.costs import Costs
+from tasks.sweep.windows import WindowPlan
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from tasks.sweep.result import SweepResult
+
+#: Calendar of a market that never closes.
+ALWAYS_OPEN = "24/7"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """What a finished sweep tells its flow; the lake has the rest under `run_id`."""
+
+    run_id: str
+    symbol: str
+    interval: str
+    strategy: str
+    params: dict[str, Any]
+    bars: int
+    combinations: int
+    lifetime_trials: int
+    sharpe: float
+    total_return: float
+    benchmark_return: float
+    max_drawdown: float
+    trades: int
+    verdict: str
+    passed: bool
+    seconds: float
+
+
+@task(name="sweep-symbol", task_run_name="sweep {symbol} {strategy}", cache_policy=NO_CACHE)
+def sweep_symbol(
+    lake_root: str,
+    symbol: str,
+    interval: str,
+    strategy: str,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    costs: Costs | None = None,
+    windows: WindowPlan | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    calendar: str = ALWAYS_OPEN,
+    periods_per_year: float | None = None,
+    code_version: str = "",
+    seed: int = 0,
+) -> SweepSummary:
+    """Sweep the bars of one symbol, store the result and count its trials; return the headline.
+
+    Args:
+        lake_root: Root of the lake.
+        symbol: In the vendor's spelling.
+        interval: Length of a bar.
+        strategy: Name in `tasks.strategies`.
+        grid: Values a parameter; None for the strategy's own grid.
+        costs: None for the defaults, which are not zero.
+        windows: None for four rolling windows over the later half.
+        start: First open, None for all there is.
+        end: Exclusive last open, None for all there is.
+        calendar: ``24/7``, or an exchange code whose nights and holidays are no holes.
+        periods_per_year: None for what the calendar gives.
+        code_version: For the record.
+        seed: For the record and everything random.
+    """
+    from tasks.sweep.store import read_trials, save, write_trials  # these load numba and vectorbt: seconds
+    from tasks.sweep.sweep import run_sweep, trials_of
+
+    began, lake = time.monotonic(), Lake(lake_root)
+    version = lake.bars_version(interval)
+    bars = lake.read_bars(symbol, interval, start, end, version=version)
+    if not bars.height:
+        raise InputError(f"sweep: expected bars of {symbol} {interval} in the lake, found none; run the backfill flow")
+    result = run_sweep(
+        bars,
+        symbol=symbol,
+        interval=interval,
+        strategy=strategy,
+        grid=grid,
+        costs=costs,
+        windows=windows,
+        expected=_expected(calendar, interval, bars),
+        periods_per_year=periods_per_year,
+        earlier=read_trials(lake, symbol, interval, strategy),
+        provenance={"code_version": code_version, "lake_version": version, "seed": seed, "calendar": calendar},
+    )
+    write_trials(lake, symbol, interval, strategy, trials_of(result), datetime.now(UTC))
+    save(lake, result)
+    return _summarise(result, time.monotonic() - began)
+
+
+def _expected(calendar: str, interval: str, bars: pl.DataFrame) -> pl.Series | None:
+    """Return the opens the calendar promises over the span of the bars, None for a market that never closes."""
+    if calendar == ALWAYS_OPEN:
+        return None
+    from lake.calendar import from_exchange
+    from lake.timeline import interval as interval_named
+
+    first, last = bars["timestamp"][0], bars["timestamp"][-1]
+    return from_exchange(calendar).expected_opens(interval, first, interval_named(interval).next(last))
+
+
+def _summarise(result: SweepResult, seconds: float) -> SweepSummary:
+    metrics = result.metrics
+    return SweepSummary(
+        run_id=result.run_id,
+        symbol=result.symbol,
+        interval=result.interval,
+        strategy=result.strategy,
+        params=result.params,
+        bars=result.record["bars"],
+        combinations=len(result.grid),
+        lifetime_trials=result.record["n_trials"],
+        sharpe=metrics["sharpe"],
+        total_return=metrics["total_return"],
+        benchmark_return=metrics["benchmark_return"],
+        max_drawdown=metrics["max_drawdown"],
+        trades=int(metrics["trades"]),
+        verdict=result.verdict,
+        passed=result.verdict_passed,
+        seconds=seconds,
+    )

@@ -1,0 +1,112 @@
+"""One sentence at the top: what survives and why, or that nothing does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.sweep.statistics import (
+    Moments,
+    deflated_sharpe,
+    expected_maximum_sharpe,
+    minimum_track_record,
+    moments,
+    probabilistic_sharpe,
+)
+
+#: A strategy survives where luck explains it with less than 5 %.
+CONFIDENCE = 0.95
+#: Fewer out-of-sample trades than this prove nothing either way.
+MINIMUM_TRADES = 10
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one sweep.
+
+    Attributes:
+        sentence: In words.
+        passed: Whether the strategy survives every test.
+        details: Every number behind it, by name.
+    """
+
+    sentence: str
+    passed: bool
+    details: dict[str, float | str]
+
+
+def judge(
+    in_sample: np.ndarray,
+    out_of_sample: np.ndarray,
+    trial_sharpes: np.ndarray,
+    *,
+    trades: int,
+    total_return: float,
+    benchmark_return: float,
+    periods_per_year: float,
+) -> Verdict:
+    """Judge the winner: is it more than the best of so many trials, and does it hold where it was not chosen?
+
+    Args:
+        in_sample: Returns a bar of the winner on the span it was chosen on.
+        out_of_sample: Returns a bar of the walk-forward.
+        trial_sharpes: Per-period Sharpe ratio of every trial ever made on this data and strategy, NaN where none.
+        trades: Out-of-sample trades.
+        total_return: Out of sample.
+        benchmark_return: Buy and hold over the same bars.
+        periods_per_year: To show ratios annualised.
+    """
+    inside, outside = moments(in_sample), moments(out_of_sample)
+    known = trial_sharpes[np.isfinite(trial_sharpes)]
+    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    yearly = math.sqrt(periods_per_year)
+    details: dict[str, float | str] = {
+        "trials": float(len(trial_sharpes)),
+        "trial_sharpe_deviation": math.sqrt(variance) * yearly,
+        "expected_maximum_sharpe": expected_maximum_sharpe(len(trial_sharpes), variance) * yearly,
+        "in_sample_sharpe": inside.sharpe * yearly,
+        "deflated_sharpe_probability": deflated_sharpe(inside, len(trial_sharpes), variance),
+        "out_of_sample_sharpe": outside.sharpe * yearly,
+        "probabilistic_sharpe": probabilistic_sharpe(outside),
+        "minimum_track_record_bars": minimum_track_record(outside),
+        "out_of_sample_bars": float(outside.count),
+        "trades": float(trades),
+        "total_return": total_return,
+        "benchmark_return": benchmark_return,
+    }
+    failures = _failures(inside, outside, details, trades)
+    return Verdict(_sentence(failures, details), not failures, details)
+
+
+def _failures(inside: Moments, outside: Moments, details: dict, trades: int) -> list[str]:
+    """Return what speaks against the strategy, the heaviest first."""
+    found = []
+    if math.isnan(inside.sharpe) or math.isnan(outside.sharpe) or trades < MINIMUM_TRADES:
+        found.append(f"{trades} trades out of sample are too few to tell (expected {MINIMUM_TRADES})")
+    elif outside.sharpe <= 0:
+        found.append(f"it loses out of sample (Sharpe {details['out_of_sample_sharpe']:.2f})")
+    elif not details["probabilistic_sharpe"] >= CONFIDENCE:
+        found.append(
+            f"an out-of-sample Sharpe of {details['out_of_sample_sharpe']:.2f} over {outside.count} bars would need "
+            f"{details['minimum_track_record_bars']:.0f} bars to be told from zero"
+        )
+    if not details["deflated_sharpe_probability"] >= CONFIDENCE and not math.isnan(inside.sharpe):
+        found.append(
+            f"the best of {details['trials']:.0f} trials by luck alone would show a Sharpe of "
+            f"{details['expected_maximum_sharpe']:.2f} in sample; the winner shows {details['in_sample_sharpe']:.2f}"
+        )
+    return found
+
+
+def _sentence(failures: list[str], details: dict) -> str:
+    if failures:
+        return f"Nothing survives: {'; and '.join(failures)}."
+    against = "more" if details["total_return"] > details["benchmark_return"] else "less"
+    return (
+        f"The winner survives: a Sharpe of {details['out_of_sample_sharpe']:.2f} out of sample is above zero with "
+        f"probability {details['probabilistic_sharpe']:.3f}, in sample it beats the luck of {details['trials']:.0f} "
+        f"trials with probability {details['deflated_sharpe_probability']:.3f}, and it earned {against} than buy and "
+        f"hold."
+    )
