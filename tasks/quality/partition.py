@@ -1,0 +1,108 @@
+"""The write path's tier: judge one partition by the full suite, keep verdict and bad bars."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from lake.calendar import TradingCalendar
+from lake.digest import content_hash
+from lake.store import Lake
+from lake.timeline import Interval, utc
+from lake.timeline import interval as interval_named
+from tasks.errors import DisagreementError
+from tasks.quality import quarantine
+from tasks.quality.profile import Check, bad_rows, findings, profile, sight
+from tasks.quality.resample import finer_bars
+from tasks.quality.rules import RULES, rules_of, suite_version
+from tasks.quality.thresholds import Thresholds
+from tasks.quality.verdicts import Verdict, store
+
+ALWAYS_OPEN = "always_open"
+
+
+def check(
+    lake: Lake,
+    symbol: str,
+    interval: str,
+    start: datetime,
+    end: datetime,
+    *,
+    calendar: str,
+    thresholds: Thresholds,
+    as_of: datetime | None = None,
+) -> Verdict:
+    """Judge what the lake holds of a symbol in ``[start, end)``; store the verdict, and bad bars in quarantine.
+
+    Args:
+        lake: Where the bars are and the verdict goes.
+        symbol: The vendor's spelling.
+        interval: Interval of the bars.
+        start: First instant of the partition.
+        end: First instant after it.
+        calendar: Which bars are expected, as `TradingCalendar.parse` takes it: `always_open`, `exchange:XNYS`, JSON.
+        thresholds: The market's limits.
+        as_of: When the bars were taken; the lake's time where it is left out.
+
+    Raises:
+        DisagreementError: Great Expectations and the profile do not break the same rules. Nothing is stored.
+    """
+    start, end = utc(start), utc(end)
+    length, hours = interval_named(interval), TradingCalendar.parse(calendar)
+    bars = lake.read_bars(symbol, interval, start, end)
+    expected = hours.expected_opens(interval, start, end)
+    found = judge(
+        bars,
+        interval=length,
+        expected=expected,
+        as_of=as_of or lake.now(),
+        thresholds=thresholds,
+        fine=finer_bars(lake, symbol, length, start, end, hours),
+    )
+    row = found.profile.row(0, named=True)
+    verdict = Verdict(
+        symbol, interval, start, end, found.status, row["rows"], row["expected_rows"], found.findings,
+        content_hash([bars]), suite_version(thresholds),
+    )  # fmt: skip
+    quarantine.put(lake, found.bad_rows, symbol=symbol, interval=interval, start=start, end=end)
+    store(lake, [verdict], thresholds_json=[thresholds.model_dump_json()], calendar=[calendar], tier="partition")
+    return verdict
+
+
+def judge(
+    bars: pl.DataFrame,
+    *,
+    interval: Interval,
+    expected: pl.Series,
+    as_of: datetime,
+    thresholds: Thresholds,
+    fine: pl.DataFrame | None = None,
+    outlier_score: float | None = None,
+) -> Check:
+    """Judge bars by the full Great Expectations suite; see `tasks.quality.profile.sight` for the arguments.
+
+    Bars may be in any order and hold any defect: this is also the way to look at a page before it is written.
+
+    Raises:
+        DisagreementError: Great Expectations and the profile do not break the same rules; the verdict is withheld.
+    """
+    from tasks.quality import suite  # 8 seconds and 270 MB, only where something is judged
+
+    seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine)
+    row = profile(seen, thresholds, outlier_score)
+    counts = row.row(0, named=True)
+    _agree(counts, suite.judge_profiles(row).failed, suite.judge_rows(seen.rows, thresholds, interval.name).failed)
+    bad = bad_rows(seen, thresholds)
+    return Check(row, findings(counts, bad), bad)
+
+
+def _agree(counts: dict[str, object], by_profile: tuple[str, ...], by_row: tuple[str, ...]) -> None:
+    broken = {rule.name for rule in RULES if counts[rule.name]}
+    rows = {rule.name for rule in rules_of("row")}
+    if broken != set(by_profile) or broken & rows != rows.intersection(by_row):
+        raise DisagreementError(
+            f"quality: expected Great Expectations to find the broken rules {sorted(broken)}, found "
+            f"{sorted(by_profile)} in the profile and {sorted(by_row)} in the bars; the partition has no verdict, "
+            "mend tasks.quality.rules"
+        )
