@@ -88,7 +88,7 @@ def write_trials(
 
 def _run_row(finished: SweepResult) -> pl.DataFrame:
     row: dict[str, Any] = {name: getattr(finished, name) for name in (*_TEXT, "verdict_passed")}
-    row |= {name: json.dumps(getattr(finished, name), sort_keys=True, default=str) for name in _JSON}
+    row |= {name: json.dumps(getattr(finished, name), default=str) for name in _JSON}
     row["extras"] = json.dumps({name: frame.write_json() for name, frame in finished.extras.items()})
     return pl.DataFrame([row])
 

@@ -1,0 +1,129 @@
+"""A whole sweep: what it chooses, what it says, and that it comes back from the lake as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from lake.store import Lake
+from tasks.errors import InputError
+from tasks.strategies.registry import get
+from tasks.sweep.costs import Costs
+from tasks.sweep.grid import plan_grid
+from tasks.sweep.store import load, read_trials, save
+from tasks.sweep.sweep import run_sweep
+from tasks.sweep.task import sweep_symbol
+from tasks.sweep.windows import WindowPlan
+
+GRID = {"fast": [3, 5, 8], "slow": [8, 13, 21, 34]}
+RUN = {"symbol": "AB/C", "interval": "1m", "strategy": "ma_crossover", "grid": GRID}
+
+
+def test_parameters_are_chosen_on_train_alone(bars) -> None:
+    """Other bars after a train part change its figures and choice in nothing."""
+    frame = bars(1_200)
+    half = frame.height // 2
+    other = pl.concat([frame.head(half), bars(1_200, seed=9).tail(half)])
+    plan = WindowPlan(count=3, purge=0)
+    one, two = (run_sweep(f, windows=plan, **RUN) for f in (frame, other))
+    inside = [name for name in one.grid.columns if not name.startswith("oos_")]
+    assert_frame_equal(one.grid.select(inside), two.grid.select(inside))
+    assert one.params == two.params
+    assert not one.grid["oos_sharpe"].equals(two.grid["oos_sharpe"])
+
+
+def test_the_winner_is_the_best_of_the_grid_in_sample(bars) -> None:
+    """The winner has the highest in-sample Sharpe, and window 0 uses it."""
+    result = run_sweep(bars(1_200), **RUN)
+    best = result.grid.sort("is_sharpe", descending=True).row(0, named=True)
+    assert result.params == {name: best[name] for name in result.param_names}
+    first = result.windows.row(0, named=True)
+    assert {name: first[name] for name in result.param_names} == result.params
+    assert first["is_sharpe"] == best["is_sharpe"]
+
+
+def test_the_tables_agree_with_each_other(bars) -> None:
+    """Equity, trades, windows and headline tell one story: costs are in it, curves start at 1, every run ends flat."""
+    result = run_sweep(bars(1_200), **RUN)
+    outside = result.equity.filter(pl.col("sample") == "out")
+    trades = result.trades.filter(pl.col("sample") == "out")
+    assert outside["equity"][0] == 1.0
+    assert outside["equity"][-1] - 1 == pytest.approx(result.metrics["total_return"])
+    by_window = trades.group_by("window").agg(pl.col("pnl").sum()).sort("window")["pnl"].to_numpy()
+    assert np.prod(1 + by_window / 10_000) - 1 == pytest.approx(result.metrics["total_return"])
+    assert np.prod(1 + result.windows["oos_total_return"].to_numpy()) - 1 == pytest.approx(
+        result.metrics["total_return"]
+    )
+    assert result.windows["oos_trades"].sum() == trades.height == result.metrics["trades"]
+    assert (trades["fees"] > 0).all()
+    assert (result.equity["drawdown"] <= 0).all()
+    assert result.metrics["fees"] == pytest.approx(trades["fees"].sum())
+
+
+def test_costs_only_ever_take(bars) -> None:
+    """Costlier trading never ends richer, and nothing is free unless it is said."""
+    frame = bars(900)
+    returns = [
+        run_sweep(frame, costs=Costs().scaled(factor), **RUN).grid["oos_total_return"].to_numpy()
+        for factor in (0, 1, 4)
+    ]
+    assert (returns[0] > returns[1]).all()
+    assert (returns[1] > returns[2]).all()
+    assert Costs().fee_bps > 0
+    assert Costs().slippage_bps > 0
+
+
+def test_a_run_comes_back_from_the_lake_as_it_was(bars, tmp_path: Path) -> None:
+    """Save, save again, load: the same run, once."""
+    lake, result = Lake(tmp_path), run_sweep(bars(900), **RUN)
+    save(lake, result)
+    save(lake, result)
+    found = load(lake, result.run_id)
+    for name in ("grid", "windows", "equity", "trades"):
+        assert_frame_equal(getattr(found, name), getattr(result, name), check_row_order=name != "equity")
+    for name in ("params", "metrics", "verdict", "verdict_passed", "verdict_details", "symbol", "strategy"):
+        assert repr(getattr(found, name)) == repr(getattr(result, name))
+    assert lake.scan("sweeps/runs").collect().height == 1
+    with pytest.raises(InputError, match="none named 'nothing'"):
+        load(lake, "nothing")
+
+
+def test_the_door_sweeps_from_lake_to_lake_and_counts_trials_once(bars, tmp_path: Path) -> None:
+    """One large sweep and its parts run one after another leave the same lifetime trial count."""
+    frame = bars(900)
+    end = frame["timestamp"][-1] + timedelta(minutes=1)
+    for root, grids in ((tmp_path / "one", [GRID]), (tmp_path / "parts", [{**GRID, "fast": [f]} for f in (3, 5, 8)])):
+        Lake(root).write_bars(frame, symbol="AB", interval="1m", start=frame["timestamp"][0], end=end)
+        for grid in (*grids, grids[0]):
+            summary = sweep_symbol.fn(str(root), "AB", "1m", "ma_crossover", grid)
+        trials = read_trials(Lake(root), "AB", "1m", "ma_crossover")
+        assert len(trials) == summary.lifetime_trials == 11
+
+
+def test_the_door_loads_no_engine_before_it_sweeps() -> None:
+    """Importing the door costs neither Numba nor VectorBT."""
+    code = "import sys, tasks.sweep.task; assert not {'numba', 'vectorbt'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_grid_holds_what_its_model_allows() -> None:
+    """Conditions between parameters leave combinations out; bounds and names are errors."""
+    grid = plan_grid(get("ma_crossover"), GRID)
+    assert len(grid) == 11
+    assert all(params.fast < params.slow for params in grid.sets)
+    assert len(grid.indicators) == 6
+    for values, words in (
+        ({"fast": [0], "slow": [5]}, "fast=0"),
+        ({"quick": [3]}, "unknown"),
+        ({"fast": [9], "slow": [5]}, "found none"),
+        ({"fast": []}, "one or more"),
+    ):
+        with pytest.raises(InputError, match=words):
+            plan_grid(get("ma_crossover"), values)
