@@ -5,21 +5,70 @@ slow twin of the same name in `tasks.features.reference` that defines it. Window
 one.
 """
 
-from tasks.features.kernels.deviation import rolling_std
-from tasks.features.kernels.extremes import rolling_max, rolling_min
-from tasks.features.kernels.smoothing import atr, ewma_mean, rsi, smooth, true_range, wilder_mean
+from tasks.features.kernels.deviation import bollinger, bollinger_position, rolling_std, zscore
+from tasks.features.kernels.extremes import drawdown, rolling_max, rolling_min, stochastic
+from tasks.features.kernels.flow import (
+    amihud,
+    obv,
+    obv_change,
+    seasonal_ratio,
+    usual_at_this_time,
+    volume_pressure,
+    vwap,
+    vwap_distance,
+)
+from tasks.features.kernels.order import rolling_median, rolling_quantile
+from tasks.features.kernels.pairs import autocorrelation, rolling_beta, rolling_correlation
+from tasks.features.kernels.shape import hurst, rolling_skew
+from tasks.features.kernels.smoothing import (
+    atr,
+    ewma_mean,
+    ewma_volatility,
+    macd,
+    rsi,
+    smooth,
+    true_range,
+    wilder_mean,
+)
 from tasks.features.kernels.sums import rolling_mean, rolling_sum
+from tasks.features.kernels.volatility import garman_klass, parkinson, realised_volatility, yang_zhang
 
 __all__ = [
+    "amihud",
     "atr",
+    "autocorrelation",
+    "bollinger",
+    "bollinger_position",
+    "drawdown",
     "ewma_mean",
+    "ewma_volatility",
+    "garman_klass",
+    "hurst",
+    "macd",
+    "obv",
+    "obv_change",
+    "parkinson",
+    "realised_volatility",
+    "rolling_beta",
+    "rolling_correlation",
     "rolling_max",
     "rolling_mean",
+    "rolling_median",
     "rolling_min",
+    "rolling_quantile",
+    "rolling_skew",
     "rolling_std",
     "rolling_sum",
     "rsi",
+    "seasonal_ratio",
     "smooth",
+    "stochastic",
     "true_range",
+    "usual_at_this_time",
+    "volume_pressure",
+    "vwap",
+    "vwap_distance",
     "wilder_mean",
+    "yang_zhang",
+    "zscore",
 ]

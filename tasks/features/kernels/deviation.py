@@ -39,12 +39,8 @@ def fresh_squares(values, start, stop):
 
 
 @njit(cache=True, nogil=True)
-def rolling_std(values, window, ddof=1):
-    """Return the standard deviation of the last `window` values with ``window - ddof`` degrees of freedom.
-
-    Exactly 0 on flat windows. A window with a non-finite value gives NaN, as do the first ``window - 1`` bars and a
-    window that leaves no degree of freedom. O(n). Raises InputError if `window` is below 1.
-    """
+def _deviation(values, window, ddof, means):
+    """Return the rolling deviation; where `means` is not empty it receives the rolling means, good to an ulp or two."""
     size = values.size
     out = np.full(size, np.nan)
     if window < 1:
@@ -79,4 +75,55 @@ def rolling_std(values, window, ddof=1):
             squares = second - first * first * inverse
         if bad == 0:
             out[i] = 0.0 if same >= window or squares < 0.0 else np.sqrt(squares * freedom)
+            if means.size > 0:
+                means[i] = anchor + first * inverse
     return out
+
+
+@njit(cache=True, nogil=True)
+def rolling_std(values, window, ddof=1):
+    """Return the standard deviation of the last `window` values with ``window - ddof`` degrees of freedom.
+
+    Exactly 0 on flat windows. A window with a non-finite value gives NaN, as do the first ``window - 1`` bars and a
+    window that leaves no degree of freedom. O(n). Raises InputError if `window` is below 1.
+    """
+    return _deviation(values, window, ddof, np.empty(0))
+
+
+@njit(cache=True, nogil=True)
+def zscore(values, window):
+    """Return how many standard deviations (one degree of freedom lost) the value lies above its rolling mean.
+
+    NaN where the window is flat: no deviation, no score. Otherwise the NaN rule and cost of `rolling_std`.
+    """
+    means = np.full(values.size, np.nan)
+    out = _deviation(values, window, 1, means)
+    for i in range(values.size):
+        out[i] = (values[i] - means[i]) / out[i] if out[i] > 0.0 else np.nan
+    return out
+
+
+@njit(cache=True, nogil=True)
+def bollinger(close, window, width):
+    """Return the lower and upper Bollinger band, `width` population deviations about the mean.
+
+    The NaN rule and cost of `rolling_std`. Source: Bollinger (2001); equal to TA-Lib's BBANDS.
+    """
+    means = np.full(close.size, np.nan)
+    deviation = _deviation(close, window, 0, means)
+    upper = np.empty(close.size)
+    for i in range(close.size):
+        reach = width * deviation[i]
+        upper[i] = means[i] + reach
+        means[i] -= reach
+    return means, upper
+
+
+@njit(cache=True, nogil=True)
+def bollinger_position(close, window, width):
+    """Return where the close lies between the bands (%b): 0 at the lower, 1 at the upper, NaN where they meet."""
+    score = zscore(close, window)
+    scale = width * np.sqrt((window - 1.0) / window)  # the score uses the sample deviation, the bands the population's
+    for i in range(close.size):
+        score[i] = 0.5 + 0.5 * score[i] / scale
+    return score

@@ -1,4 +1,8 @@
-"""Rolling minimum and maximum with a monotonic queue."""
+"""Rolling minimum and maximum, and what is measured from them: stochastic and drawdown.
+
+The van Herk–Gil-Werman method: the series is cut into blocks of one window; every window is a suffix of one block and
+a prefix of the next, so two comparisons a bar are enough whatever the window.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +13,77 @@ from tasks.errors import InputError
 
 
 @njit(cache=True, nogil=True)
-def _rolling_extreme(values, window, sign):
-    size = values.size
-    out = np.full(size, np.nan)
-    if window < 1:
-        raise InputError("window: expected at least 1 bar")
-    queue = np.empty(size, np.int64)
-    head, tail, last_bad = 0, 0, -1
-    for i in range(size):
-        value = sign * values[i]
-        if np.isnan(value):
-            last_bad, head, tail = i, 0, 0
-            continue
-        while tail > head and sign * values[queue[tail - 1]] <= value:
-            tail -= 1
-        queue[tail] = i
-        tail += 1
-        if queue[head] <= i - window:
-            head += 1
-        if i - last_bad >= window:
-            out[i] = values[queue[head]]
-    return out
-
-
-@njit(cache=True, nogil=True)
 def rolling_max(values, window):
     """Return the largest of the last `window` values.
 
-    A window with a NaN gives NaN, as do the first ``window - 1`` bars; infinities are values. O(n). Raises InputError
-    if `window` is below 1.
+    A window with a non-finite value gives NaN, as do the first ``window - 1`` bars. O(n). Raises InputError if
+    `window` is below 1.
     """
-    return _rolling_extreme(values, window, 1.0)
+    size = values.size
+    out = np.empty(size)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    suffix = np.full(window, -np.inf)
+    missing = min(window - 1, size)
+    for block in range(0, size, window):
+        stop = min(block + window, size)
+        prefix = -np.inf
+        for i in range(block, stop):
+            value = values[i]
+            if not np.isfinite(value):
+                missing = max(missing, i + window)
+            elif value > prefix:
+                prefix = value
+            behind = suffix[i - block + 1] if i - block + 1 < window else -np.inf
+            out[i] = max(prefix, behind) if i >= missing else np.nan
+        best = -np.inf
+        for i in range(stop - 1, block - 1, -1):
+            value = values[i]
+            best = value if value > best else best
+            suffix[i - block] = best
+    return out
 
 
 @njit(cache=True, nogil=True)
 def rolling_min(values, window):
     """Return the smallest of the last `window` values; the NaN rule and cost are those of `rolling_max`."""
-    return _rolling_extreme(values, window, -1.0)
+    out = rolling_max(-values, window)
+    for i in range(out.size):
+        out[i] = -out[i]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def stochastic(high, low, close, window, smoothing):
+    """Return %K and %D of the slow stochastic, 0 to 100, both smoothed by a simple mean of `smoothing` bars.
+
+    A flat window has no range and gives NaN (TA-Lib says 0), as does a window with a NaN. O(n). Source: Lane (1984).
+    """
+    top, bottom = rolling_max(high, window), rolling_min(low, window)
+    raw = np.full(close.size, np.nan)
+    for i in range(close.size):
+        span = top[i] - bottom[i]
+        if span > 0.0 and np.isfinite(close[i]):
+            raw[i] = 100.0 * (close[i] - bottom[i]) / span
+    slow = _short_mean(raw, smoothing)
+    return slow, _short_mean(slow, smoothing)
+
+
+@njit(cache=True, nogil=True)
+def _short_mean(values, window):
+    out = np.full(values.size, np.nan)
+    for i in range(window - 1, values.size):
+        total = 0.0
+        for j in range(i - window + 1, i + 1):
+            total += values[j]
+        out[i] = total / window
+    return out
+
+
+@njit(cache=True, nogil=True)
+def drawdown(close, window):
+    """Return the fall below the highest close of the last `window` bars, as a fraction at or below 0. O(n)."""
+    peak = rolling_max(close, window)
+    for i in range(close.size):
+        peak[i] = close[i] / peak[i] - 1.0
+    return peak

@@ -1,4 +1,4 @@
-"""Recursive averages and the indicators built on them: EWMA, Wilder's mean, RSI, true range, ATR.
+"""Recursive averages and the indicators built on them: EWMA, Wilder's mean, RSI, ATR, MACD.
 
 One NaN rule for all: a bar whose input is not finite gives NaN and is skipped; the state carries over it.
 """
@@ -50,23 +50,38 @@ def wilder_mean(values, window):
 
 
 @njit(cache=True, nogil=True)
+def ewma_volatility(returns, decay):
+    """Return the RiskMetrics volatility per bar: the root of the exponentially weighted mean of squared returns.
+
+    The first finite return is the seed. O(n). Source: J.P. Morgan, RiskMetrics (1996), `decay` 0.94.
+    """
+    out = smooth(returns * returns, 1, 1.0 - decay)
+    for i in range(out.size):
+        out[i] = np.sqrt(out[i])
+    return out
+
+
+@njit(cache=True, nogil=True)
 def rsi(close, window):
     """Return Wilder's relative strength index, 0 to 100; NaN while no price has moved (TA-Lib says 0 there).
 
-    The first `window` bars give NaN. O(n). Source: Wilder (1978), section VI.
+    The first `window` bars give NaN, and so does a bar without a finite change. O(n). Source: Wilder (1978), VI.
     """
-    gains = np.full(close.size, np.nan)
-    losses = np.full(close.size, np.nan)
+    out = np.full(close.size, np.nan)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    seen, up, down = 0, 0.0, 0.0
     for i in range(1, close.size):
         change = close[i] - close[i - 1]
-        if np.isfinite(change):
-            gains[i] = max(change, 0.0)
-            losses[i] = max(-change, 0.0)
-    up, down = wilder_mean(gains, window), wilder_mean(losses, window)
-    for i in range(close.size):
-        total = up[i] + down[i]
-        up[i] = 100.0 * up[i] / total if total > 0.0 else np.nan
-    return up
+        if not np.isfinite(change):
+            continue
+        seen += 1
+        weight = 1.0 / min(seen, window)  # a plain mean of the first `window` changes, Wilder's from there on
+        up += weight * (max(change, 0.0) - up)
+        down += weight * (max(-change, 0.0) - down)
+        if seen >= window and up + down > 0.0:
+            out[i] = 100.0 * up / (up + down)
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -84,3 +99,15 @@ def true_range(high, low, close):
 def atr(high, low, close, window):
     """Return the average true range: Wilder's mean of `true_range`, in price units; NaN for the first `window` bars."""
     return wilder_mean(true_range(high, low, close), window)
+
+
+@njit(cache=True, nogil=True)
+def macd(close, fast, slow, signal):
+    """Return MACD line, signal line and histogram, in price units.
+
+    Each average is seeded as `ewma_mean`'s; TA-Lib seeds the fast one later, the difference dies out with it. O(n).
+    Source: Appel (1979).
+    """
+    line = ewma_mean(close, fast) - ewma_mean(close, slow)
+    smoothed = ewma_mean(line, signal)
+    return line, smoothed, line - smoothed

@@ -1,0 +1,110 @@
+"""Volume: prices weighted by it, its direction, its price impact, and what is usual at this time of day."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from tasks.features.kernels.sums import rolling_sum
+
+_DAY_US = 86_400_000_000
+
+
+@njit(cache=True, nogil=True)
+def _ratio(top, bottom):
+    """Divide in place, NaN where the divisor is not positive; both arrays are ones that the caller made."""
+    for i in range(top.size):
+        top[i] = top[i] / bottom[i] if bottom[i] > 0.0 else np.nan
+    return top
+
+
+@njit(cache=True, nogil=True)
+def vwap(high, low, close, volume, window):
+    """Return the volume-weighted mean of the typical price (high + low + close) / 3 over `window` bars.
+
+    NaN where the window has no volume; otherwise the NaN rule and cost of `rolling_sum`.
+    """
+    return _ratio(rolling_sum((high + low + close) / 3.0 * volume, window), rolling_sum(volume, window))
+
+
+@njit(cache=True, nogil=True)
+def vwap_distance(high, low, close, volume, window):
+    """Return the close's distance from `vwap`, as a fraction of it."""
+    return close / vwap(high, low, close, volume, window) - 1.0
+
+
+@njit(cache=True, nogil=True)
+def obv(close, volume):
+    """Return Granville's on-balance volume from the first bar on, in units of volume (TA-Lib's OBV).
+
+    It never forgets where it started, so the registry offers `obv_change`. A NaN change or volume adds nothing.
+    """
+    out = np.zeros(close.size)
+    for i in range(close.size):
+        step = volume[i] if i == 0 else np.sign(close[i] - close[i - 1]) * volume[i]
+        out[i] = (out[i - 1] if i > 0 else 0.0) + (step if np.isfinite(step) else 0.0)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def obv_change(close, volume, window):
+    """Return the change of on-balance volume over `window` bars: volume counted with the sign of the close's change."""
+    signed = np.full(close.size, np.nan)
+    for i in range(1, close.size):
+        signed[i] = np.sign(close[i] - close[i - 1]) * volume[i]
+    return rolling_sum(signed, window)
+
+
+@njit(cache=True, nogil=True)
+def amihud(returns, close, volume, window):
+    """Return Amihud's illiquidity: the mean of |return| / (close · volume) over the bars of the window with turnover.
+
+    NaN where no bar of the window traded or one has a non-finite input. O(n). Source: Amihud (2002).
+    """
+    impact, traded = np.zeros(close.size), np.zeros(close.size)
+    for i in range(close.size):
+        turnover = close[i] * volume[i]
+        if turnover != 0.0:
+            impact[i] = abs(returns[i]) / turnover
+            traded[i] = 1.0
+    return _ratio(rolling_sum(impact, window), rolling_sum(traded, window))
+
+
+@njit(cache=True, nogil=True)
+def volume_pressure(opens, close, volume, window):
+    """Return Σ sign(close - open) · volume / Σ volume over `window` bars, -1 to 1; NaN without volume. O(n)."""
+    return _ratio(rolling_sum(np.sign(close - opens) * volume, window), rolling_sum(volume, window))
+
+
+@njit(cache=True, nogil=True)
+def usual_at_this_time(timestamps, values, days):
+    """Return the mean of the values at the same time on each of the `days` days before, of those that had a bar.
+
+    `timestamps` are microseconds since the epoch, increasing. NaN where no such bar exists or is finite. O(n · days),
+    one pointer a day. Looks back exactly `days` calendar days.
+    """
+    out = np.full(values.size, np.nan)
+    pointers = np.zeros(days, np.int64)
+    for i in range(values.size):
+        total, count = 0.0, 0
+        for day in range(days):
+            wanted = timestamps[i] - (day + 1) * _DAY_US
+            at = pointers[day]
+            while timestamps[at] < wanted:
+                at += 1
+            pointers[day] = at
+            if timestamps[at] == wanted and np.isfinite(values[at]):
+                total += values[at]
+                count += 1
+        if count > 0:
+            out[i] = total / count
+    return out
+
+
+@njit(cache=True, nogil=True)
+def seasonal_ratio(timestamps, values, days):
+    """Return the value over its `usual_at_this_time`; NaN where that is not positive."""
+    usual = usual_at_this_time(timestamps, values, days)
+    for i in range(values.size):
+        usual[i] = values[i] / usual[i] if usual[i] > 0.0 else np.nan
+    return usual
