@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tasks.sweep.result import SweepResult
 
-#: Calendar of a market that never closes.
-ALWAYS_OPEN = "24/7"
+#: Calendar of a market that never closes; see `lake.calendar.TradingCalendar.parse` for the others.
+ALWAYS_OPEN = "always_open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def sweep_symbol(
         windows: None for four rolling windows over the later half.
         start: First open, None for all there is.
         end: Exclusive last open, None for all there is.
-        calendar: ``24/7``, or an exchange code whose nights and holidays are no holes.
+        calendar: ``always_open``, or ``exchange:XNYS`` and the like, whose nights and holidays are no holes.
         periods_per_year: None for what the calendar gives.
         code_version: For the record.
         seed: For the record and everything random.
@@ -110,11 +110,11 @@ def _expected(calendar: str, interval: str, bars: pl.DataFrame) -> pl.Series | N
     """Return the opens the calendar promises over the span of the bars, None for a market that never closes."""
     if calendar == ALWAYS_OPEN:
         return None
-    from lake.calendar import from_exchange
+    from lake.calendar import TradingCalendar
     from lake.timeline import interval as interval_named
 
     first, last = bars["timestamp"][0], bars["timestamp"][-1]
-    return from_exchange(calendar).expected_opens(interval, first, interval_named(interval).next(last))
+    return TradingCalendar.parse(calendar).expected_opens(interval, first, interval_named(interval).next(last))
 
 
 def _summarise(result: SweepResult, seconds: float) -> SweepSummary:
