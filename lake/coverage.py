@@ -1,0 +1,238 @@
+"""The coverage ledger: every absent bar has a reason, built from the rows themselves and a table of what was asked.
+
+The table ``coverage/<interval>`` holds ranges, not bars: how often the vendor answered for a time, how often requests
+failed since, and when trading began. A backfill asks for `Ledger.missing`, writes the bars, then records the answer;
+whoever stops between the two asks once more, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from lake.absences import ABSENCES, Facts, Reason, Segments, explain, runs, to_fetch
+from lake.calendar import TradingCalendar
+from lake.schema import TIMESTAMP
+from lake.store import Lake
+from lake.timeline import EPOCH, Interval, utc
+from lake.timeline import interval as interval_named
+from tasks.errors import InputError
+
+__all__ = ["Ledger", "Reason"]
+
+_ANSWERED, _FAILED, _LISTED = "answered", "failed", "listed"
+_RECORDS: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "kind": pl.String(),
+    "start": TIMESTAMP,
+    "end": TIMESTAMP,
+    "count": pl.Int64(),
+    "recorded_at": TIMESTAMP,
+    "detail": pl.String(),
+}
+_MICROSECOND = timedelta(microseconds=1)
+_OPEN = TradingCalendar.always_open()
+
+
+class Ledger:
+    """What is known about the bars that a lake does not have.
+
+    Args:
+        lake: The lake whose rows are the truth.
+        confirmations: How many answers without a bar make it vendor-empty; two outlast a vendor that answers too early.
+    """
+
+    def __init__(self, lake: Lake, *, confirmations: int = 2) -> None:
+        if confirmations < 1:
+            raise InputError(f"ledger: expected at least one confirmation, found {confirmations}")
+        self._lake = lake
+        self._confirmations = confirmations
+
+    def absences(
+        self,
+        symbol: str,
+        interval: str,
+        start: datetime,
+        end: datetime,
+        *,
+        calendar: TradingCalendar = _OPEN,
+        now: datetime | None = None,
+        reachable_from: datetime | None = None,
+    ) -> pl.DataFrame:
+        """Return every absent bar that opens in ``[start, end)``, as runs of one reason each.
+
+        Args:
+            symbol: The symbol.
+            interval: The bars' interval.
+            start: First instant.
+            end: First instant after the range.
+            calendar: When the market trades.
+            now: What "not closed yet" refers to; the lake's clock by default.
+            reachable_from: First instant that the vendor's plan reaches; all of history by default.
+
+        Returns:
+            Columns `start`, `end`, `reason`, `bars`, `confirmations`, in order.
+        """
+        step = interval_named(interval)
+        grid = _microseconds(_OPEN.expected_opens(interval, start, end))
+        if not len(grid):
+            return pl.DataFrame(schema=ABSENCES)
+        facts = self._facts(symbol, step, self._lake.now() if now is None else utc(now), reachable_from)
+        present = self._lake.read_bars(symbol, interval, start, end, columns=["timestamp"])["timestamp"]
+        expected = grid if calendar.never_closes else self._expected(calendar, step, start, end, facts)
+        codes, answers = explain(grid, _microseconds(present), expected, facts)
+        after = step.next(EPOCH + timedelta(microseconds=int(grid[-1])))
+        return runs(grid, _as_microseconds(after), codes, answers)
+
+    def missing(
+        self,
+        symbol: str,
+        interval: str,
+        start: datetime,
+        end: datetime,
+        *,
+        calendar: TradingCalendar = _OPEN,
+        now: datetime | None = None,
+        reachable_from: datetime | None = None,
+    ) -> list[tuple[datetime, datetime]]:
+        """Return the ranges to ask the vendor for; empty where every absent bar is explained.
+
+        Ranges are joined across closed hours, which cost no rows of a page, and never across bars that are there.
+        """
+        return to_fetch(
+            self.absences(symbol, interval, start, end, calendar=calendar, now=now, reachable_from=reachable_from)
+        )
+
+    def counts(
+        self,
+        symbol: str,
+        interval: str,
+        start: datetime,
+        end: datetime,
+        *,
+        calendar: TradingCalendar = _OPEN,
+        now: datetime | None = None,
+        reachable_from: datetime | None = None,
+    ) -> dict[str, int]:
+        """Return the number of bars that are ``present``, and of the absent ones for each reason."""
+        absent = self.absences(symbol, interval, start, end, calendar=calendar, now=now, reachable_from=reachable_from)
+        bars = dict(absent.group_by("reason").agg(pl.sum("bars")).iter_rows())
+        present = _OPEN.expected_opens(interval, start, end).len() - int(absent["bars"].sum())
+        return {"present": present, **{reason.value: bars.get(reason.value, 0) for reason in Reason}}
+
+    def record_answer(self, symbol: str, interval: str, start: datetime, end: datetime, *, asked_at: datetime) -> None:
+        """Record that the vendor answered for all of ``[start, end)``: what the lake lacks there, it lacks too.
+
+        Call it after the answer's bars are written. The part that had not closed at `asked_at` is left out.
+        """
+        end = min(utc(end), interval_named(interval).closed_end(asked_at))
+        self._record(symbol, interval, _ANSWERED, utc(start), end, "")
+
+    def record_failure(self, symbol: str, interval: str, start: datetime, end: datetime, *, detail: str) -> None:
+        """Record that the vendor did not answer for ``[start, end)`` and why; the bars there stay to be retried."""
+        self._record(symbol, interval, _FAILED, utc(start), utc(end), detail)
+
+    def record_listing(self, symbol: str, interval: str, listed_at: datetime) -> None:
+        """Record when trading in the symbol began; a later record replaces an earlier one."""
+        self._record(symbol, interval, _LISTED, EPOCH, utc(listed_at), "")
+
+    def records(self, interval: str, symbol: str | None = None) -> pl.DataFrame:
+        """Return what was recorded: `symbol`, `kind`, `start`, `end`, `count`, `recorded_at`, `detail`."""
+        name = _table(interval)
+        if not self._lake.exists(name):
+            return pl.DataFrame(schema=_RECORDS)
+        rows = self._lake.scan(name)
+        return (rows if symbol is None else rows.filter(pl.col("symbol") == symbol)).collect()
+
+    def _record(self, symbol: str, interval: str, kind: str, start: datetime, end: datetime, detail: str) -> None:
+        if end <= start:
+            return
+        now = self._lake.now()
+        row = pl.DataFrame([(symbol, kind, start, end, 1, now, detail)], schema=_RECORDS, orient="row")
+        self._lake.update(
+            _table(interval),
+            lambda rows: _merged(rows.select(list(_RECORDS)), row),
+            where={"symbol": symbol},
+            empty=pl.DataFrame(schema=_RECORDS),
+            partition_by=["symbol"],
+        )
+
+    def _facts(self, symbol: str, step: Interval, now: datetime, reachable_from: datetime | None) -> Facts:
+        rows = self.records(step.name, symbol)
+        listed = rows.filter(pl.col("kind") == _LISTED)["end"].max()
+        return Facts(
+            closed_end=_as_microseconds(step.closed_end(now)),
+            answered=_segments(rows, _ANSWERED),
+            failed=_segments(rows, _FAILED),
+            listed_at=None if listed is None else _as_microseconds(listed),  # type: ignore[arg-type]
+            reachable_from=None if reachable_from is None else _as_microseconds(utc(reachable_from)),
+            confirmations=self._confirmations,
+        )
+
+    def _expected(
+        self, calendar: TradingCalendar, step: Interval, start: datetime, end: datetime, facts: Facts
+    ) -> np.ndarray:
+        """Return the opens at which the market trades, asked only where another reason does not come first."""
+        first = max(_as_microseconds(utc(start)), facts.listed_at or 0)
+        last = min(_as_microseconds(utc(end)), facts.closed_end)
+        bounds = (EPOCH + timedelta(microseconds=side) for side in (first, max(first, last)))
+        return _microseconds(calendar.expected_opens(step.name, *bounds))
+
+
+def _merged(rows: pl.DataFrame, row: pl.DataFrame) -> pl.DataFrame:
+    """Return a symbol's records with one more: answers add up and clear failures, a listing replaces the last one."""
+    _, kind, start, end, _, now, detail = row.row(0)
+    symbol, others = row["symbol"][0], rows.filter(pl.col("kind") != kind)
+    if kind == _LISTED:
+        return pl.concat([others, row])
+    joined = _segments(pl.concat([rows, row]), kind)
+    merged = _as_records(joined, symbol, kind, now, detail)
+    if kind == _ANSWERED:
+        failures = others.filter(pl.col("kind") == _FAILED)
+        others = others.filter(pl.col("kind") != _FAILED)
+        pieces = [_cut(failure, start, end) for failure in failures.iter_rows()]
+        left = [piece for found in pieces for piece in found]
+        others = pl.concat([others, pl.DataFrame(left, schema=_RECORDS, orient="row")])
+    return pl.concat([others, merged])
+
+
+def _cut(record: tuple, start: datetime, end: datetime) -> Iterable[tuple]:
+    """Return what is left of a record outside ``[start, end)``."""
+    symbol, kind, first, last, *rest = record
+    sides = ((first, min(last, start)), (max(first, end), last))
+    return [(symbol, kind, low, high, *rest) for low, high in sides if low < high]
+
+
+def _segments(rows: pl.DataFrame, kind: str) -> Segments:
+    chosen = (
+        rows.filter(pl.col("kind") == kind)
+        .select("start", "end", "count")
+        .with_columns(pl.col("start", "end").dt.timestamp("us"))
+    )
+    return Segments.of(chosen.iter_rows())
+
+
+def _as_records(segments: Segments, symbol: str, kind: str, now: datetime, detail: str) -> pl.DataFrame:
+    sides = {"start": segments.start, "end": segments.end, "count": segments.count}
+    stamps = [pl.from_epoch(side, "us").dt.replace_time_zone("UTC") for side in ("start", "end")]
+    return (
+        pl.DataFrame(sides)
+        .with_columns(*stamps, symbol=pl.lit(symbol), kind=pl.lit(kind), recorded_at=pl.lit(now), detail=pl.lit(detail))
+        .select(list(_RECORDS))
+        .cast(_RECORDS)  # type: ignore[arg-type]
+    )
+
+
+def _table(interval: str) -> str:
+    return f"coverage/{interval_named(interval).name}"
+
+
+def _microseconds(opens: pl.Series) -> np.ndarray:
+    return opens.dt.timestamp("us").to_numpy()
+
+
+def _as_microseconds(moment: datetime) -> int:
+    return (moment - EPOCH) // _MICROSECOND
