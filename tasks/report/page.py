@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -38,7 +39,9 @@ def render(result: SweepResult, bars: pl.DataFrame, quality: pl.DataFrame, cover
         "equity-out": equity.equity_figure(result.equity, "out", spans),
         "equity-in": equity.equity_figure(result.equity, "in"),
         "scatter": grid.scatter_figure(result.grid, result.param_names, result.params),
-        "price": price.price_figure(bars, result.interval, _out_of_sample(result.trades), spans),
+        "price": price.price_figure(
+            _out_span(bars, result.equity), result.interval, _out_of_sample(result.trades), spans
+        ),
     }
     heat = grid.heat_data(result.grid, result.param_names, result.params)
     if heat is not None:
@@ -80,6 +83,12 @@ def _out_of_sample(trades: pl.DataFrame) -> pl.DataFrame:
     return trades.filter(pl.col("sample") == "out")
 
 
+def _out_span(bars: pl.DataFrame, equity_rows: pl.DataFrame) -> pl.DataFrame:
+    """Return the bars of the out-of-sample span, all of them where there is none."""
+    out = equity_rows.filter(pl.col("sample") == "out")["timestamp"]
+    return bars.filter(pl.col("timestamp").is_between(out.min(), out.max())) if out.len() else bars
+
+
 def _context(
     result: SweepResult,
     bars: pl.DataFrame,
@@ -87,32 +96,59 @@ def _context(
     coverage: Mapping[str, object],
     charts: Mapping[str, go.Figure],
 ) -> dict[str, Any]:
+    first, last = result.equity.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
     price_meta = charts["price"].layout["meta"] if "price" in charts else {}
     return {
         "result": result,
         "charts_drawn": frozenset(charts),
-        "first": words.moment(result.equity["timestamp"].min()),  # type: ignore[arg-type]
-        "last": words.moment(result.equity["timestamp"].max()),  # type: ignore[arg-type]
+        "first": words.moment(first),
+        "last": words.moment(last),
         "bars_count": words.count(bars.height),
         "combinations": words.count(result.grid.height),
         "params": summary.params_text(result),
         "headline": summary.result_table(result),
-        "tiles": _tiles(result),
+        "further": summary.further_figures(result),
+        "tiles": tiles(result),
         "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
         "rank_correlation": _rank_words(grid.rank_correlation(result.grid)),
         "price_meta": price_meta,
         "trades": tables.trades_table(result.trades),
         "trade_figures": tables.trade_figures(result.trades),
-        "windows": tables.windows_table(result.windows),
+        "windows": tables.windows_table(result.windows, result.param_names),
         "quality": tables.quality_rows(quality),
         "coverage": [(words.word(name), words.spell(name, value)) for name, value in coverage.items()],
         "record": tables.record_rows(result.record),
     }
 
 
-def _tiles(result: SweepResult) -> list[tuple[words.Word, str]]:
-    names = ("sharpe", "total_return", "benchmark_return", "max_drawdown", "trades", "win_rate", "exposure", "fees")
-    return [(words.word(name), words.spell(name, result.metrics[name])) for name in names if name in result.metrics]
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One headline figure with what it should be held against."""
+
+    word: words.Word
+    value: str
+    aside: str
+
+
+def tiles(result: SweepResult) -> list[Tile]:
+    """Return the out-of-sample headline; each figure beside its in-sample twin or the benchmark."""
+    inside = summary.in_sample(result)
+    asides = {name: f"in sample {words.spell(name, value)}" for name, value in inside.items()}
+    if "benchmark_return" in result.metrics:
+        asides["total_return"] = f"vs hold {words.percent(result.metrics['benchmark_return'])}"
+    return [
+        Tile(words.word(name), words.spell(name, result.metrics[name]), asides.get(name, ""))
+        for name in (
+            "sharpe",
+            "total_return",
+            "annual_return",
+            "max_drawdown",
+            "trades",
+            "win_rate",
+            "exposure",
+        )
+        if name in result.metrics
+    ]
 
 
 def _rank_words(correlation: float | None) -> str:

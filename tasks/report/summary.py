@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from tasks.report.words import MISSING, spell, word
-from tasks.sweep.result import FIGURES, SweepResult
+import polars as pl
 
-#: Out-of-sample figures, in the order every summary shows them.
-HEADLINE = (*FIGURES, "exposure", "turnover", "fees", "benchmark_return")
+from tasks.report.words import MISSING, Word, spell, word
+from tasks.sweep.result import FIGURES, SweepResult
 
 
 def result_table(result: SweepResult) -> list[tuple[str, str, str]]:
-    """Return rows of (figure, in sample, out of sample); ``n/a`` where a side does not have the figure."""
+    """Return rows of (figure, in sample, out of sample) for every figure that both samples have."""
     inside = in_sample(result)
-    names = [name for name in HEADLINE if name in result.metrics]
-    return [(word(name).title, spell(name, inside.get(name)), spell(name, result.metrics[name])) for name in names]
+    names = [name for name in (*FIGURES, "benchmark_return") if name in result.metrics and name in inside]
+    return [(word(name).title, spell(name, inside[name]), spell(name, result.metrics[name])) for name in names]
+
+
+def further_figures(result: SweepResult) -> list[tuple[Word, str]]:
+    """Return the out-of-sample figures that `result_table` leaves out."""
+    inside = in_sample(result)
+    return [(word(name), spell(name, value)) for name, value in result.metrics.items() if name not in inside]
 
 
 def in_sample(result: SweepResult) -> dict[str, float]:
-    """Return the winner's in-sample figures, taken from its row of the grid."""
-    for row in result.grid.iter_rows(named=True):
-        if all(row[name] == result.params.get(name) for name in result.param_names):
-            return {name.removeprefix("is_"): value for name, value in row.items() if name.startswith("is_")}
-    return {}
+    """Return the winner's in-sample figures: its row of the grid, and buy and hold over the same bars."""
+    same = pl.all_horizontal(pl.lit(True), *(pl.col(name) == result.params.get(name) for name in result.param_names))
+    row = result.grid.filter(same).head(1).to_dicts()
+    found = {name.removeprefix("is_"): value for name, value in row[0].items() if name.startswith("is_")} if row else {}
+    held = result.equity.filter(pl.col("sample") == "in").sort("timestamp")["benchmark"]
+    return found | ({"benchmark_return": held[-1] - 1} if len(held) else {})
 
 
 def params_text(result: SweepResult) -> str:
     """Return the winner's parameters on one line."""
-    return ", ".join(f"{name} {value}" for name, value in result.params.items()) or "no parameters"
+    return ", ".join(f"{name} {spell('', value)}" for name, value in result.params.items()) or "no parameters"
 
 
 def summary_markdown(result: SweepResult) -> str:
@@ -34,7 +40,7 @@ def summary_markdown(result: SweepResult) -> str:
     lines = [
         f"## {_safe(result.symbol)} {_safe(result.interval)}, {_safe(result.strategy)}",
         "",
-        f"**{'Survives' if result.verdict_passed else 'Nothing survives'}.** {_safe(result.verdict)}",
+        f"**{'Passed' if result.verdict_passed else 'Not passed'}.** {_safe(result.verdict)}",
         "",
         "| Figure | In sample | Out of sample |",
         "|---|---:|---:|",

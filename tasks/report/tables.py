@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from tasks.report.words import MISSING, Word, count, moment, percent, ratio, spell, word
+from tasks.report.words import MISSING, Word, count, duration, moment, percent, ratio, spell, word
 
 MAX_ROWS = 300
+WINDOW_FIGURES = ("is_sharpe", "oos_sharpe", "is_total_return", "oos_total_return", "oos_max_drawdown", "oos_trades")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +79,51 @@ def trade_figures(trades: pl.DataFrame) -> list[tuple[Word, str]]:
         return []
     returns, pnl = out["return"].to_numpy(), out["pnl"].to_numpy()
     won, lost = float(pnl[pnl > 0].sum()), -float(pnl[pnl < 0].sum())
-    held = (out["exit_timestamp"] - out["entry_timestamp"]).median()
+    held = out.select((pl.col("exit_timestamp") - pl.col("entry_timestamp")).median()).item()
     return [
         (Word("Average trade", "percent", "Mean return of a trade after fees."), percent(returns.mean(), 3)),
         (Word("Median trade", "percent", "Half of the trades did better."), percent(np.median(returns), 3)),
         (Word("Best trade", "percent", "Highest return of one trade."), percent(returns.max())),
         (Word("Worst trade", "percent", "Lowest return of one trade."), percent(returns.min())),
         (word("profit_factor"), ratio(won / lost) if lost else MISSING),
-        (Word("Median holding time", "text", "From entry to exit; half were held longer."), str(held)),
+        (Word("Median holding time", "text", "From entry to exit; half were held longer."), duration(held)),
     ]
 
 
-def windows_table(windows: pl.DataFrame) -> Table | None:
-    """Return the walk-forward windows, None where there are none."""
-    return None if windows.is_empty() else table_of(windows)
+def windows_table(windows: pl.DataFrame, params: Sequence[str]) -> Table | None:
+    """Return the walk-forward windows, one row each, None where there are none.
+
+    Spans and the chosen parameters take one column each, so that the figures of both samples fit beside them.
+    """
+    if windows.is_empty():
+        return None
+    figures = [name for name in WINDOW_FIGURES if name in windows.columns]
+    text = [Column("Window"), Column("Train", numeric=False), Column("Test", numeric=False)]
+    chosen = Column("Chosen on train", "The set with the best Sharpe on the train span.", numeric=False)
+    columns = (*text, chosen, *(Column(_short(name), word(name).meaning) for name in figures))
+    rows = tuple(
+        (
+            str(row["window"]),
+            _span(row["train_start"], row["train_end"]),
+            _span(row["test_start"], row["test_end"]),
+            ", ".join(f"{name} {spell('', row[name])}" for name in params if name in row),
+            *(spell(name, row[name]) for name in figures),
+        )
+        for row in windows.iter_rows(named=True)
+    )
+    return Table(columns, rows)
+
+
+def _short(name: str) -> str:
+    """Return the title of a windows column: the sample behind the figure, as narrow as it reads."""
+    sample, _, figure = name.partition("_")
+    return f"{word(figure).title} {'in' if sample == 'is' else 'out'}"
+
+
+def _span(start: datetime, end: datetime) -> str:
+    if end - start < timedelta(days=3):
+        return f"{moment(start)} to {moment(end)}"
+    return f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
 
 
 @dataclass(frozen=True, slots=True)

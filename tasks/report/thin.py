@@ -16,8 +16,9 @@ MAX_MARKERS = 600
 
 
 def with_benchmark_drawdown(equity: pl.DataFrame) -> pl.DataFrame:
-    """Add `benchmark_drawdown` (fraction, ≤ 0) to the rows of one sample."""
-    return equity.with_columns(benchmark_drawdown=pl.col("benchmark") / pl.col("benchmark").cum_max() - 1)
+    """Add `benchmark_drawdown` (fraction, ≤ 0) to the rows of one sample; every curve starts from 1."""
+    highest = pl.col("benchmark").cum_max().clip(lower_bound=1.0)
+    return equity.with_columns(benchmark_drawdown=pl.col("benchmark") / highest - 1)
 
 
 def equity_points(equity: pl.DataFrame, limit: int = MAX_POINTS) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 MISSING = "n/a"
 MINUS = "−"
@@ -36,6 +36,13 @@ WORDS: dict[str, Word] = {
         "Mean return of a bar over its standard deviation, annualised; n/a where nothing was ever held.",
     ),
     "max_drawdown": Word("Max drawdown", "percent", "Deepest fall of the account below its highest point so far."),
+    "annual_return": Word("Annual return", "percent", "The growth a year that compounds to the total return."),
+    "sortino": Word("Sortino", "ratio", "Mean return over the deviation of losing bars alone, annualised."),
+    "mean_trade_return": Word("Average trade", "percent", "Mean return of a trade after fees."),
+    "return": Word("Return", "percent", "Profit or loss over the value at entry, after fees."),
+    "pnl": Word("Profit", "money", "Profit or loss in the quote asset, after fees."),
+    "entry_timestamp": Word("Entry", "text", ""),
+    "exit_timestamp": Word("Exit", "text", ""),
     "trades": Word("Trades", "count", "Number of round trips; below thirty, no average means much."),
     "win_rate": Word("Win rate", "percent", "Share of closed trades that made money after fees."),
     "exposure": Word("Exposure", "percent", "Share of the bars with a position open."),
@@ -47,6 +54,14 @@ WORDS: dict[str, Word] = {
         "Buy-and-hold drawdown", "percent", "Deepest fall of the price below its highest point so far."
     ),
     "profit_factor": Word("Profit factor", "ratio", "Money won by winning trades over money lost by losing ones."),
+    "bars": Word("Bars", "count", "Bars the run had."),
+    "expected_bars": Word("Expected bars", "count", "Bars that the calendar promises between the first and the last."),
+    "missing_bars": Word("Missing bars", "count", "Expected bars that are not there."),
+    "longest_gap_bars": Word("Longest gap, bars", "count", "Most expected bars missing in a row."),
+    "rows": Word("Rows", "count", ""),
+    "expected_rows": Word("Expected rows", "count", ""),
+    "missing_rows": Word("Missing rows", "count", ""),
+    "window": Word("Window", "count", "Walk-forward window, counted from 0."),
     "n_trials": Word(
         "Trials", "count", "Parameter sets ever tried on these data with this strategy; luck grows with their number."
     ),
@@ -55,17 +70,35 @@ WORDS: dict[str, Word] = {
     ),
     "is_sharpe": Word("In-sample Sharpe", "ratio", "Sharpe where the parameters were chosen; always flattering."),
     "oos_sharpe": Word("Out-of-sample Sharpe", "ratio", "Sharpe on bars the choice of parameters never saw."),
-    "psr": Word(
+    "in_sample_sharpe": Word("In-sample Sharpe", "ratio", "Sharpe where the parameters were chosen; it flatters."),
+    "out_of_sample_sharpe": Word("Out-of-sample Sharpe", "ratio", "Sharpe on bars the choice never saw."),
+    "out_of_sample_bars": Word("Out-of-sample bars", "count", "Length of the walk-forward's test parts together."),
+    "trial_sharpe_deviation": Word(
+        "Spread of trial Sharpes",
+        "ratio",
+        "Standard deviation of the trials' in-sample Sharpes; the wider, the luckier.",
+    ),
+    "expected_maximum_sharpe": Word(
+        "Sharpe expected by luck",
+        "ratio",
+        "What the best of as many worthless trials would show in sample, on average.",
+    ),
+    "probabilistic_sharpe": Word(
         "Probabilistic Sharpe",
         "percent",
-        "Probability that the true Sharpe is above zero, given length, skew and tails of the returns "
-        "(Bailey and López de Prado).",
+        "Probability that the true out-of-sample Sharpe is above zero, given length, skew and tails of the returns "
+        "(Bailey and López de Prado, 2012).",
     ),
-    "dsr": Word(
+    "deflated_sharpe_probability": Word(
         "Deflated Sharpe",
         "percent",
-        "Probability that the true Sharpe beats what the best of as many worthless trials would have shown "
-        "(Bailey and López de Prado).",
+        "Probability that the winner's true Sharpe beats what the best of as many worthless trials would have shown "
+        "(Bailey and López de Prado, 2014).",
+    ),
+    "minimum_track_record_bars": Word(
+        "Track record needed",
+        "count",
+        "Bars out of sample needed to tell this Sharpe from zero with 95 % confidence; n/a where it is not above zero.",
     ),
     "pbo": Word(
         "Overfitting probability",
@@ -114,6 +147,11 @@ def number(value: float | None) -> str:
     return _signed(value, ",.2f" if value is not None and abs(value) >= 1_000 else ".6g")
 
 
+def money(value: float | None) -> str:
+    """Spell an amount in the quote asset: cents from one unit on, significant digits below it."""
+    return _signed(value, ",.2f" if value is not None and abs(value) >= 1 else ".3g")
+
+
 def _signed(value: float | None, form: str, unit: str = "") -> str:
     """Spell a number with a typographic minus, and never a negative zero."""
     if value is None or not math.isfinite(value):
@@ -122,7 +160,7 @@ def _signed(value: float | None, form: str, unit: str = "") -> str:
     return f"{MINUS if value < 0 and any(digit in digits for digit in '123456789') else ''}{digits}{unit}"
 
 
-_KINDS = {"percent": percent, "ratio": ratio, "count": count, "money": number}
+_KINDS = {"percent": percent, "ratio": ratio, "count": count, "money": money}
 
 
 def spell(name: str, value: object) -> str:
@@ -133,6 +171,8 @@ def spell(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return moment(value)
+    if isinstance(value, timedelta):
+        return duration(value)
     if isinstance(value, (int, float)):
         return _KINDS.get(word(name).kind, number)(value)
     return str(value)
@@ -143,3 +183,17 @@ def moment(value: datetime | None) -> str:
     if value is None:
         return MISSING
     return f"{value:%Y-%m-%d}" if (value.hour, value.minute, value.second) == (0, 0, 0) else f"{value:%Y-%m-%d %H:%M}"
+
+
+def duration(value: timedelta | None) -> str:
+    """Spell a length of time in its two largest units: ``3 d 4 h``, ``4 h 37 min``, ``45 s``."""
+    if value is None:
+        return MISSING
+    left, found = int(value.total_seconds()), []
+    for unit, seconds in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        amount, left = divmod(left, seconds)
+        if amount:
+            found.append(f"{amount:,} {unit}")
+        elif found:
+            break
+    return " ".join(found[:2]) or "0 s"

@@ -162,14 +162,15 @@ def test_a_large_grid_still_fits(sweep: tuple[SweepResult, pl.DataFrame]) -> Non
 def test_markdown_holds_verdict_and_figures(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
     """The artifact's markdown says the verdict and each figure for both samples, and survives a hostile symbol."""
     text = summary_markdown(replace(sweep[0], symbol="A|B<script>"))
-    assert "**Nothing survives.**" in text
+    assert "**Not passed.**" in text
     assert "| Sharpe | " in text
     assert "A\\|B&lt;script>" in text
 
 
 def test_result_table_pairs_the_samples(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
-    """Each row has a name and both samples; figures that a sample lacks are n/a."""
+    """Each row has a name and both samples; a figure that one sample lacks has no row."""
     rows = {name: (inside, outside) for name, inside, outside in result_table(sweep[0])}
     assert rows["Total return"][1] == "−4.12 %"
-    assert rows["Exposure"] == ("n/a", "55.00 %")
+    assert "Exposure" not in rows
+    assert rows["Buy and hold"][1] == "−11.70 %"
     assert rows["Sharpe"][0] != "n/a"

@@ -36,7 +36,7 @@ def test_thinning_keeps_the_start_the_end_and_the_worst(values: list[float], lim
     assert points["equity"][0] == values[0]
     assert points["equity"][-1] == values[-1]
     assert points["drawdown"].min() == rows["drawdown"].min()
-    benchmark = rows["benchmark"] / rows["benchmark"].cum_max() - 1
+    benchmark = rows["benchmark"] / rows["benchmark"].cum_max().clip(lower_bound=1.0) - 1
     assert points["benchmark_drawdown"].min() == benchmark.min()
     assert points["timestamp"].is_sorted()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.report.words import MINUS, MISSING, moment, number, percent, ratio, spell, word
+from tasks.report.words import MINUS, MISSING, duration, moment, number, percent, ratio, spell, word
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,21 @@ from tasks.report.words import MINUS, MISSING, moment, number, percent, ratio, s
 def test_every_kind_of_figure_has_one_spelling(name: str, value: object, text: str) -> None:
     """A figure's kind decides its spelling; nothing that is no number looks like one."""
     assert spell(name, value) == text
+
+
+@pytest.mark.parametrize(
+    ("length", "text"),
+    [
+        (timedelta(days=34), "34 d"),
+        (timedelta(hours=4, minutes=37, seconds=30), "4 h 37 min"),
+        (timedelta(days=1, minutes=5), "1 d"),
+        (timedelta(0), "0 s"),
+        (None, MISSING),
+    ],
+)
+def test_a_length_of_time_has_its_two_largest_units(length: timedelta | None, text: str) -> None:
+    """Nobody reads seconds beside days."""
+    assert duration(length) == text
 
 
 def test_prefixed_figures_say_their_sample() -> None:

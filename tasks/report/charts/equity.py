@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
@@ -31,16 +33,24 @@ def equity_figure(
     points = equity_points(rows)
     colour = BLUE if sample == "out" else ORANGE
     figure = go.Figure([*_curves(points, colour), *_drawdowns(points, colour)])
-    styled(figure, height=460)
-    low, high = points.select(pl.min_horizontal("equity", "benchmark").min()).item(), points["equity"].max()
-    scale = "log" if low > 0 and high / low > LOG_FROM else "linear"
     figure.update_layout(
         hovermode="x unified",
         xaxis={"type": "date", "anchor": "y2", "domain": [0, 1]},
-        yaxis={"domain": [0.36, 1], "title": {"text": "Growth of 1"}, "type": scale},
+        yaxis={"domain": [0.36, 1], "title": {"text": "Growth of 1"}} | _scale(points),
         yaxis2={"domain": [0, 0.28], "title": {"text": "Drawdown"}, "tickformat": ".0%", "rangemode": "tozero"},
     )
-    return borders(figure, spans)
+    return borders(styled(figure, height=460), spans)
+
+
+def _scale(points: pl.DataFrame) -> dict[str, object]:
+    """Return a logarithmic axis where a linear one would hide the early years."""
+    values = np.concatenate([points["equity"].to_numpy(), points["benchmark"].to_numpy()])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low <= 0 or high / low <= LOG_FROM:
+        return {"type": "linear"}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _curves(points: pl.DataFrame, colour: str) -> list[go.Scatter]:
@@ -51,7 +61,7 @@ def _curves(points: pl.DataFrame, colour: str) -> list[go.Scatter]:
             x=x,
             y=points["benchmark"].to_numpy(),
             name="Buy and hold",
-            line={"color": GREY, "width": 1.4, "dash": "dash"},
+            line={"color": GREY, "width": 1.4},
             hovertemplate=hover,
         ),
         go.Scatter(
@@ -72,7 +82,7 @@ def _drawdowns(points: pl.DataFrame, colour: str) -> list[go.Scatter]:
             x=x,
             y=points["benchmark_drawdown"].to_numpy(),
             name="Buy-and-hold drawdown",
-            line={"color": GREY, "width": 1, "dash": "dash"},
+            line={"color": GREY, "width": 1},
             **common,
         ),
         go.Scatter(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from tasks.report.charts.theme import BLUE, CARD, DIVERGING, GREY, ORANGE, styled
+from tasks.report.charts.theme import BLUE, CARD, DIVERGING, GREY, INK, ORANGE, styled
 from tasks.report.thin import sample_rows
 from tasks.report.words import number, word
 
@@ -75,21 +76,15 @@ def _packed(values: pl.Series, kind: str) -> str:
 def heat_figure() -> go.Figure:
     """Return the empty heatmap that the page's script fills; it knows colours and axes, the script the numbers."""
     bar = {"thickness": 12, "outlinewidth": 0}
-    figure = go.Figure(
-        [
-            go.Heatmap(colorscale=DIVERGING, colorbar=bar, xgap=1, ygap=1, hoverongaps=False),
-            go.Scatter(
-                mode="markers",
-                name="Winner",
-                marker={"symbol": "star", "size": 16, "color": CARD, "line": {"width": 2, "color": ORANGE}},
-                hovertemplate="the winner<extra></extra>",
-            ),
-        ]
-    )
-    styled(figure, height=440, legend=False)
-    return figure.update_layout(
-        xaxis={"type": "category", "showgrid": False}, yaxis={"type": "category", "showgrid": False}
-    )
+    figure = go.Figure(go.Heatmap(colorscale=DIVERGING, colorbar=bar, xgap=1, ygap=1, hoverongaps=False))
+    # The script moves these frames onto the winner's cell; two, so that one of them shows on any colour.
+    frames = [
+        {"type": "rect", "line": {"color": CARD, "width": 7}},
+        {"type": "rect", "line": {"color": INK, "width": 3}},
+    ]
+    axis = {"type": "category", "showgrid": False}
+    figure.update_layout(xaxis=axis, yaxis=axis, shapes=frames)
+    return styled(figure, height=440, legend=False)
 
 
 def scatter_figure(grid: pl.DataFrame, params: tuple[str, ...], winner: Mapping[str, Any]) -> go.Figure | None:
@@ -121,7 +116,7 @@ def _dots(rows: pl.DataFrame, params: tuple[str, ...]) -> go.Scatter:
         y=rows["oos_sharpe"].to_numpy().astype(np.float32),
         mode="markers",
         name="A parameter set",
-        marker={"size": 6, "color": BLUE, "opacity": 0.45},
+        marker={"size": 6, "color": BLUE, "opacity": 0.6},
         text=_labels(rows, params),
         hovertemplate="%{text}<br>in %{x:.2f}, out %{y:.2f}<extra></extra>",
     )
@@ -141,7 +136,9 @@ def _star(best: pl.DataFrame, params: tuple[str, ...]) -> go.Scatter:
 
 def _labels(rows: pl.DataFrame, params: tuple[str, ...]) -> list[str]:
     return [
-        ", ".join(f"{name} {number(value) if isinstance(value, float) else value}" for name, value in row.items())
+        escape(
+            ", ".join(f"{name} {number(value) if isinstance(value, float) else value}" for name, value in row.items())
+        )
         for row in rows.select(params).iter_rows(named=True)
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from tasks.report.charts.theme import BLUE, CARD, INK, ORANGE, borders, epoch_ms, styled
+from tasks.report.charts.theme import BLUE, CARD, GREY, INK, ORANGE, borders, epoch_ms, styled
 from tasks.report.thin import candle_interval, candles, latest
 from tasks.report.words import number, percent
 
@@ -36,13 +36,12 @@ def price_figure(
     coarse = candle_interval(bars, interval)
     shown = latest(trades)
     figure = go.Figure([_candles(candles(bars, coarse), coarse), *_markers(shown)])
-    styled(figure, height=480)
     figure.update_layout(
         meta={"interval": coarse, "trades_drawn": shown.height},
         xaxis={"type": "date", "rangeslider": {"visible": False}},
         yaxis={"title": {"text": "Price"}},
     )
-    return borders(figure, spans)
+    return borders(styled(figure, height=480), spans)
 
 
 def _candles(frame: pl.DataFrame, interval: str) -> go.Candlestick:
@@ -50,24 +49,44 @@ def _candles(frame: pl.DataFrame, interval: str) -> go.Candlestick:
         x=epoch_ms(frame["timestamp"]),
         **{name: frame[name].to_numpy().astype(np.float32) for name in ("open", "high", "low", "close")},
         name=f"Price, {interval} candles",
-        increasing={"line": {"color": BLUE, "width": 1}, "fillcolor": CARD},
-        decreasing={"line": {"color": BLUE, "width": 1}, "fillcolor": BLUE},
-        opacity=0.75,
+        increasing={"line": {"color": GREY, "width": 1}, "fillcolor": CARD},
+        decreasing={"line": {"color": GREY, "width": 1}, "fillcolor": GREY},
     )
 
 
 def _markers(trades: pl.DataFrame) -> list[go.Scatter]:
+    """Draw each trade as a line from fill to fill: blue where it won, orange and dashed where it lost."""
     if trades.is_empty():
         return []
     long = (trades["side"] == "long").to_numpy()
-    entries = _marks(trades, "entry", np.where(long, "triangle-up", "triangle-down"), INK, "Entry (▲ long, ▼ short)")
-    return [entries, _marks(trades, "exit", np.full(trades.height, "x-thin"), ORANGE, "Exit")]
+    won, lost = trades.filter(pl.col("pnl") > 0), trades.filter(pl.col("pnl") <= 0)
+    return [
+        _paths(won, "Winning trade", {"color": BLUE, "width": 2}),
+        _paths(lost, "Losing trade", {"color": ORANGE, "width": 2, "dash": "dot"}),
+        _marks(trades, "entry", np.where(long, "triangle-up", "triangle-down"), "Entry (▲ long, ▼ short)"),
+        _marks(trades, "exit", np.full(trades.height, "circle-open"), "Exit"),
+    ]
 
 
-def _marks(trades: pl.DataFrame, end: str, symbols: np.ndarray, colour: str, name: str) -> go.Scatter:
+def _paths(trades: pl.DataFrame, name: str, line: dict[str, object]) -> go.Scatter:
+    """Return one line a trade, kept apart by NaN."""
+    gap = np.full(trades.height, np.nan)
+    ends = [epoch_ms(trades["entry_timestamp"]), epoch_ms(trades["exit_timestamp"]), gap]
+    prices = [trades["entry_price"].to_numpy(), trades["exit_price"].to_numpy(), gap]
+    return go.Scatter(
+        x=np.column_stack(ends).ravel(),
+        y=np.column_stack(prices).ravel(),
+        mode="lines",
+        name=name,
+        line=line,
+        hoverinfo="skip",
+    )
+
+
+def _marks(trades: pl.DataFrame, end: str, symbols: np.ndarray, name: str) -> go.Scatter:
     texts = [
-        f"{row['side']} {number(row['quantity'])} at {number(row[f'{end}_price'])}<br>"
-        f"trade {percent(row['return'])}, {row['sample']} of sample"
+        f"{end}: {row['side']} {number(row['quantity'])} at {number(row[f'{end}_price'])}<br>"
+        f"trade made {percent(row['return'])}"
         for row in trades.iter_rows(named=True)
     ]
     return go.Scatter(
@@ -75,7 +94,7 @@ def _marks(trades: pl.DataFrame, end: str, symbols: np.ndarray, colour: str, nam
         y=trades[f"{end}_price"].to_numpy(),
         mode="markers",
         name=name,
-        marker={"symbol": symbols.tolist(), "size": 9, "color": colour, "line": {"width": 2, "color": colour}},
+        marker={"symbol": symbols.tolist(), "size": 8, "color": INK, "line": {"width": 1.5, "color": INK}},
         text=texts,
         hovertemplate="%{text}<extra></extra>",
     )

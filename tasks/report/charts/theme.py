@@ -44,11 +44,11 @@ PALETTE: dict[str, Shade] = {
     "band_outer": Shade("rgba(0,103,165,0.11)", "rgba(98,182,238,0.13)"),
     "under_water": Shade("rgba(0,103,165,0.25)", "rgba(98,182,238,0.28)"),
     # The ends and the middle of the diverging scale: orange is bad, blue is good, the middle is the card itself.
-    "worst": Shade("#a63f00", "#ff9d52"),
-    "bad": Shade("#eba26a", "#a35a1e"),
+    "worst": Shade("#a63f00", "#b85f1a"),
+    "bad": Shade("#eba26a", "#7a431a"),
     "middle": Shade("#f4f4f2", "#232a33"),
-    "good": Shade("#7db8dc", "#2a6c9e"),
-    "best": Shade("#004f86", "#7cc8ff"),
+    "good": Shade("#7db8dc", "#245a86"),
+    "best": Shade("#004f86", "#2f7fc0"),
 }
 
 INK = PALETTE["ink"].light

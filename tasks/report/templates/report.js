@@ -71,8 +71,8 @@
     const free = () => params.map((_, index) => index).filter((index) => index !== state.x && index !== state.y);
     const show = (kind, value) => {
       if (!Number.isFinite(value)) return "n/a";
-      if (kind === "percent") return `${(value * 100).toFixed(1)} %`;
-      return kind === "count" ? value.toFixed(0) : value.toFixed(2);
+      const text = kind === "percent" ? `${(value * 100).toFixed(1)} %` : value.toFixed(kind === "count" ? 0 : 2);
+      return text.replace("-", "−");
     };
 
     function pivot() {
@@ -96,28 +96,32 @@
       return cells;
     }
 
+    const upperHalf = (scale) => scale.filter(([at]) => at >= 0.5).map(([at, colour]) => [at * 2 - 1, colour]);
+
     function fill(figure) {
       const [x, y, shown] = [params[state.x], params[state.y], figures[state.figure]];
       const cells = pivot();
       const finite = cells.flat().filter((value) => value !== null);
       const flat = state.x === state.y;
       const reach = Math.max(...finite.map(Math.abs), 1e-12);
-      const signed = shown.kind !== "count";
-      const [map, star] = figure.data;
+      const [map] = figure.data;
       const rows = flat ? [""] : y.levels;
       Object.assign(map, { x: x.levels, y: rows, z: cells });
-      map.text = cells.map((line) => line.map((value) => (value === null ? "not tried" : show(shown.kind, value))));
+      map.text = cells.map((line) => line.map((value) => (value === null ? "" : show(shown.kind, value))));
       map.hovertemplate = flat
         ? `${x.title} %{x}<br>${shown.title} %{text}<extra></extra>`
         : `${x.title} %{x}<br>${y.title} %{y}<br>${shown.title} %{text}<extra></extra>`;
       if (cells.length * x.levels.length <= 150 && !narrow.matches) map.texttemplate = "%{text}";
-      Object.assign(map, signed ? { zmin: -reach, zmax: reach } : { zmin: -reach, zmax: reach });
-      map.colorbar = { ...map.colorbar, title: { text: shown.title, side: "right" } };
+      // Counts have no bad side: their scale is the upper half alone.
+      Object.assign(map, shown.kind === "count" ? { zmin: 0, zmax: reach, colorscale: upperHalf(map.colorscale) } : { zmin: -reach, zmax: reach });
+      const bar = narrow.matches ? { orientation: "h", y: 1.02, yanchor: "bottom", len: 1, title: { text: "" } } : { title: { text: shown.title, side: "right" } };
+      map.colorbar = { ...map.colorbar, ...bar };
       if (shown.kind === "percent") map.colorbar.tickformat = ".0%";
       const hit = state.others !== "held" || free().every((index) => state.held[index] === params[index].winner);
       const placed = hit && x.winner !== null && y.winner !== null;
-      star.x = placed ? [x.levels[x.winner]] : [];
-      star.y = placed ? [flat ? "" : y.levels[y.winner]] : [];
+      const [column, row] = placed ? [x.winner, flat ? 0 : y.winner] : [0, 0];
+      const reachOfFrame = { x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, visible: placed };
+      figure.layout.shapes.forEach((shape) => Object.assign(shape, reachOfFrame));
       figure.layout.xaxis.title = { text: x.title };
       figure.layout.yaxis.title = { text: flat ? "" : y.title };
       figure.layout.xaxis.categoryarray = x.levels;

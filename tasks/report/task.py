@@ -1,0 +1,90 @@
+"""The report's door: read a finished run from the lake, write its page."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+import structlog
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from lake.store import Lake
+from lake.timeline import interval as interval_named
+from tasks.report.coverage import calendar_named, coverage
+from tasks.report.page import render
+from tasks.sweep.result import SweepResult
+from tasks.sweep.store import load
+
+VERDICTS = "quality/verdicts"
+
+_log = structlog.get_logger(__name__)
+
+
+@task(name="write-report", cache_policy=NO_CACHE, retries=0)
+def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
+    """Write the page of a finished run and return its path.
+
+    Everything comes from the lake: the result, the bars it ran on (in the version it read) and their verdicts. The
+    page replaces an older one of the same run at once or not at all.
+
+    Args:
+        lake_root: Folder or address of the lake.
+        run_id: The run to report.
+        out_dir: Folder for the page; made where it does not exist.
+
+    Raises:
+        InputError: The lake has no such run, or the run has nothing to report.
+    """
+    lake = Lake(lake_root)
+    result = load(lake, run_id)
+    start, end = span(result)
+    bars = lake.read_bars(result.symbol, result.interval, start, end, version=_version(result))
+    page = render(result, bars, verdicts(lake, result, start, end), completeness(result, bars))
+    path = Path(out_dir) / file_name(result)
+    write_page(path, page)
+    _log.info("report.written", run_id=run_id, path=str(path), size_bytes=len(page.encode()))
+    return str(path)
+
+
+def span(result: SweepResult) -> tuple[datetime, datetime]:
+    """Return the half-open span of the bars a result speaks of."""
+    first, last = result.equity.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
+    return first, interval_named(result.interval).next(last)
+
+
+def verdicts(lake: Lake, result: SweepResult, start: datetime, end: datetime) -> pl.DataFrame:
+    """Return the quality verdicts of the partitions that touch ``[start, end)``; empty where none was ever stored."""
+    if not lake.exists(VERDICTS):
+        return pl.DataFrame()
+    mine = (pl.col("symbol") == result.symbol) & (pl.col("interval") == result.interval)
+    touching = (pl.col("partition_start") < end) & (pl.col("partition_end") > start)
+    return lake.scan(VERDICTS).filter(mine & touching).collect()
+
+
+def completeness(result: SweepResult, bars: pl.DataFrame) -> dict[str, object]:
+    """Return the coverage of the bars by the calendar of the run's record; bars alone where it names none."""
+    calendar = result.record.get("calendar")
+    return coverage(bars, result.interval, calendar_named(calendar)) if calendar else {"bars": bars.height}
+
+
+def file_name(result: SweepResult) -> str:
+    """Return a name that says what the page is about, whatever the symbol's spelling holds."""
+    parts = (result.symbol, result.interval, result.run_id)
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip(".-") or "x" for part in parts) + ".html"
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(path)
+
+
+def _version(result: SweepResult) -> int | None:
+    version = result.record.get("lake_version")
+    return version if isinstance(version, int) else None
