@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import ceil
 
 from tasks.errors import InputError
 from tasks.simulator.intervals import DAY_MS
+from tasks.simulator.refusals import Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,64 @@ class Key:
     """An API key: its plan and what is left of it.
 
     Attributes:
+        text: What the client sends.
         plan: What it may do.
         window: Its requests of the last minute.
         quota: Requests left until a reset that never comes; None for no quota.
         addresses: The client addresses it is valid from; empty for all.
     """
 
+    text: str
     plan: Plan
     window: RequestWindow
     quota: int | None = None
-    addresses: frozenset[str] = field(default_factory=frozenset)
+    addresses: frozenset[str] = frozenset()
+
+
+class Keyring:
+    """Every valid key.
+
+    Args:
+        period_s: The length of the vendor's minute.
+    """
+
+    def __init__(self, period_s: float = 60.0) -> None:
+        self._period_s = period_s
+        self._keys: dict[str, Key] = {}
+
+    def add(self, text: str, plan_name: str, quota: int | None, addresses: frozenset[str]) -> None:
+        """Make a key valid, or change what it holds; its window starts empty."""
+        held = plan(plan_name)
+        window = RequestWindow(held.requests_per_minute, self._period_s)
+        self._keys[text] = Key(text, held, window, quota, addresses)
+
+    def find(self, text: str, address: str | None) -> Key:
+        """Return a key, uncounted.
+
+        Raises:
+            Refusal: 1001 for an unknown key, 1002 for none, 1003 for an address it is not valid from.
+        """
+        if not text:
+            raise Refusal(1002)
+        key = self._keys.get(text)
+        if key is None:
+            raise Refusal(1001)
+        if key.addresses and address not in key.addresses:
+            raise Refusal(1003, str(address))
+        return key
+
+    def admit(self, text: str, address: str | None, now_s: float) -> Key:
+        """Return a key, the request counted against its limits.
+
+        Raises:
+            Refusal: What `find` raises; 3001 for the key's minute, 3002 for its quota.
+        """
+        key = self.find(text, address)
+        if key.quota is not None and key.quota <= 0:
+            raise Refusal(3002)
+        wait_s = key.window.admit(now_s)
+        if wait_s > 0:
+            raise Refusal(3001, headers={"Retry-After": str(max(1, ceil(wait_s)))})
+        if key.quota is not None:
+            key.quota -= 1
+        return key

@@ -7,6 +7,7 @@ from typing import Any
 
 #: Code → HTTP status and the vendor's words.
 CODES: dict[int, tuple[int, str]] = {
+    404: (404, "Not found"),
     1001: (401, "Invalid API key"),
     1002: (401, "API key missing"),
     1003: (403, "IP address not in the whitelist"),

@@ -1,4 +1,4 @@
-"""The local market on a loopback socket: keys, limits and faults around the answers.
+"""The local market on a loopback socket, in a thread of its own.
 
 ::
 
@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
-from math import ceil
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -24,12 +21,11 @@ from aiohttp import web
 
 from tasks.errors import InputError
 from tasks.simulator.answers import Answers, Dialect
-from tasks.simulator.faults import ANSWERS, Faults, Injection, chance
+from tasks.simulator.faults import Faults, Injection
 from tasks.simulator.market import Clock, Market, milliseconds
-from tasks.simulator.plans import Key, RequestWindow, plan
-from tasks.simulator.refusals import Refusal, envelope
+from tasks.simulator.plans import Keyring
+from tasks.simulator.rest import Rest
 
-_SERVER_ERRORS = (5000, 5001, 5002)
 _START_TIMEOUT_S = 10.0
 
 
@@ -52,7 +48,6 @@ class Simulator:
 
     Attributes:
         market: The truth, with the simulator's clock.
-        requests: How often each ``(path, status)`` was answered; status 0 is a connection cut before the answer.
     """
 
     def __init__(
@@ -70,22 +65,18 @@ class Simulator:
         seed: int = 0,
     ) -> None:
         self.market = market.at(_clock(market, now))
-        self.answers = Answers(self.market, seed=seed)
+        self.api_key = api_key
+        self._keys = Keyring(period_s)
+        self.add_key(api_key, plan)
+        self._answers = Answers(self.market, seed=seed)
+        self._rest = Rest(self._answers, self._keys)
         self.faults = faults or Faults()
         self.dialect = dialect or Dialect()
-        self.api_key = api_key
-        self.requests: Counter[tuple[str, int]] = Counter()
-        self._keys: dict[str, Key] = {}
-        self._period_s = period_s
         self._host, self._port = host, port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event | None = None
-        self._failure: BaseException | None = None
-        self._asked: Counter[str] = Counter()
-        self._injected: list[Injection] = []
-        self._storm_left = 0
-        self.add_key(api_key, plan)
+        self._failure: OSError | None = None
 
     @property
     def url(self) -> str:
@@ -95,25 +86,30 @@ class Simulator:
     @property
     def faults(self) -> Faults:
         """What goes wrong now."""
-        return self.answers.faults
+        return self._answers.faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self.answers.faults = faults
+        self._answers.faults = faults
 
     @property
     def dialect(self) -> Dialect:
         """How the undocumented is done now."""
-        return self.answers.dialect
+        return self._answers.dialect
 
     @dialect.setter
     def dialect(self, dialect: Dialect) -> None:
-        self.answers.dialect = dialect
+        self._answers.dialect = dialect
+
+    @property
+    def requests(self) -> Counter[tuple[str, int]]:
+        """How often each ``(path, status)`` was answered; status 0 is a connection cut before the answer."""
+        return Counter(self._rest.requests)
 
     @property
     def injected(self) -> tuple[Injection, ...]:
         """Every fault that happened so far: those of answers, then those of bars, each in order."""
-        return (*self._injected, *self.answers.pages.injected)
+        return (*self._rest.strikes.injected, *self._answers.pages.injected)
 
     def add_key(
         self, key: str, plan_name: str, *, quota: int | None = None, addresses: frozenset[str] = frozenset()
@@ -126,18 +122,21 @@ class Simulator:
             quota: Requests until code 3002; None for no quota.
             addresses: The client addresses it is valid from; empty for all.
         """
-        held = plan(plan_name)
-        self._keys[key] = Key(held, RequestWindow(held.requests_per_minute, self._period_s), quota, addresses)
+        self._keys.add(key, plan_name, quota, addresses)
 
     def start(self) -> Self:
-        """Start serving and return when the socket listens."""
+        """Start serving and return when the socket listens.
+
+        Raises:
+            InputError: It was started before, or cannot listen; the message says why.
+        """
         if self._thread is not None:
             raise InputError("simulator: expected one start, found a second; make another Simulator")
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), name="simulator", daemon=True)
         self._thread.start()
         if not ready.wait(_START_TIMEOUT_S) or self._failure is not None:
-            raise InputError(f"simulator: expected to listen on {self._host}:{self._port}: {self._failure}")
+            raise InputError(f"simulator: expected to listen on {self._host}:{self._port}, found {self._failure}")
         return self
 
     def stop(self) -> None:
@@ -173,121 +172,15 @@ class Simulator:
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application()
-        for path in self.answers.paths:
-            app.router.add_get(path, self._handle)
-        app.router.add_route("*", "/{tail:.*}", _not_found)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        runner = web.AppRunner(self._rest.application(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._host, self._port)
-            await site.start()
+            await web.TCPSite(runner, self._host, self._port).start()
             self._port = runner.addresses[0][1]
             ready.set()
             await self._stopping.wait()
         finally:
             await runner.cleanup()
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        path, faults = request.path, self.faults
-        try:
-            key = self._admitted(request)
-            struck = self._struck(faults, request.path_qs)
-            if faults.latency_s or faults.jitter_s:
-                wait = chance(faults.seed, "jitter", request.path_qs, self._asked[request.path_qs])
-                await asyncio.sleep(faults.latency_s + faults.jitter_s * wait)
-            if struck == "drop_p":
-                return self._dropped(request)
-            body = self.answers.answer(path, request.query, key.plan)
-        except Refusal as refusal:
-            self.requests[path, refusal.status] += 1
-            return web.Response(
-                body=refusal.body(),
-                status=refusal.status,
-                headers=refusal.headers,
-                content_type="application/json",
-            )
-        self.requests[path, 200] += 1
-        if struck == "truncate_p":
-            return await self._truncated(request, body)
-        return web.Response(body=body, content_type="application/json")
-
-    def _admitted(self, request: web.Request) -> Key:
-        """Return the key of a request, counted against its limits.
-
-        Raises:
-            Refusal: 1001 to 1003 for the key, 3001 for its minute, 3002 for its quota.
-        """
-        text = request.headers.get("X-API-Key", "")
-        if not text:
-            raise Refusal(1002)
-        key = self._keys.get(text)
-        if key is None:
-            raise Refusal(1001)
-        if key.addresses and request.remote not in key.addresses:
-            raise Refusal(1003, str(request.remote))
-        if key.quota is not None and key.quota <= 0:
-            raise Refusal(3002)
-        wait_s = key.window.admit(time.monotonic())
-        if wait_s > 0:
-            raise Refusal(3001, headers={"Retry-After": str(max(1, ceil(wait_s)))})
-        if key.quota is not None:
-            key.quota -= 1
-        return key
-
-    def _struck(self, faults: Faults, target: str) -> str | None:
-        """Return the fault that strikes this answer itself.
-
-        Raises:
-            Refusal: The fault is an error code.
-        """
-        self._asked[target] += 1
-        if faults.code is not None:
-            self._injected.append(Injection("code", target))
-            raise Refusal(faults.code)
-        if self._storm_left:
-            self._storm_left -= 1
-            raise self._storm(faults, target)
-        for name in ANSWERS:
-            dice = chance(faults.seed, name, target, self._asked[target])
-            if dice >= getattr(faults, name):
-                continue
-            if name == "storm_p":
-                self._storm_left = faults.storm_requests - 1
-                raise self._storm(faults, target)
-            self._injected.append(Injection(name.removesuffix("_p"), target))
-            if name == "server_error_p":
-                raise Refusal(_SERVER_ERRORS[self._asked[target] % len(_SERVER_ERRORS)])
-            return name
-        return None
-
-    def _storm(self, faults: Faults, target: str) -> Refusal:
-        self._injected.append(Injection("storm", target))
-        until = datetime.now(UTC) + timedelta(seconds=faults.retry_after_s)
-        said = format_datetime(until, usegmt=True) if faults.retry_after_as_date else str(faults.retry_after_s)
-        return Refusal(3001, headers={"Retry-After": said})
-
-    def _dropped(self, request: web.Request) -> web.StreamResponse:
-        self.requests[request.path, 0] += 1
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response()
-
-    async def _truncated(self, request: web.Request, body: bytes) -> web.StreamResponse:
-        half = body[: len(body) // 2]
-        if self._asked[request.path_qs] % 2:
-            return web.Response(body=half, content_type="application/json")
-        response = web.StreamResponse(headers={"Content-Length": str(len(body)), "Content-Type": "application/json"})
-        await response.prepare(request)
-        await response.write(half)
-        if request.transport is not None:
-            request.transport.close()
-        return response
-
-
-async def _not_found(request: web.Request) -> web.Response:
-    body = envelope(None, code=404, message=f"Not found: {request.method} {request.path}")
-    return web.Response(body=body, status=404, content_type="application/json")
 
 
 def _clock(market: Market, now: datetime | Callable[[], datetime] | None) -> Clock:

@@ -1,0 +1,60 @@
+"""`python -m tasks.simulator` from a shell."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tasks.errors import InputError
+from tasks.simulator.__main__ import faults_of, main, market_of, parser
+
+
+def test_it_prints_its_address_and_key_and_stops_when_told() -> None:
+    """The last line before serving names the URL; SIGTERM ends it with status 0."""
+    command = [sys.executable, "-m", "tasks.simulator", "--port", "0", "--end", "2025-01-02"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = dict(line.split(maxsplit=1) for line in iter(process.stdout.readline, "") if _last(process, line))
+    assert process.wait(timeout=10) == 0
+    assert lines["key"].strip() == "local-market-key"
+    assert lines["serving"].split() == ["BTCUSDT", "ETHUSDT"]
+
+
+def _last(process: subprocess.Popen, line: str) -> bool:
+    if line.startswith("url"):
+        url = line.split()[1]
+        path, headers = "/v1/market/intervals/kline", {"X-API-Key": "local-market-key"}
+        request = urllib.request.Request(f"{url}{path}", headers=headers)  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+    return True
+
+
+def test_faults_are_read_by_name() -> None:
+    """Numbers become the field's type."""
+    faults = faults_of(["missing_p=0.25", "retry_after_s=3", "retry_after_as_date=1"])
+    assert (faults.missing_p, faults.retry_after_s, faults.retry_after_as_date) == (0.25, 3, True)
+
+
+@pytest.mark.parametrize("text", ["zap=1", "drop_p=often", "drop_p=2", "drop_p"])
+def test_unknown_faults_are_refused(text: str) -> None:
+    """A wrong name, a word, an impossible probability and no value at all are told, not ignored."""
+    with pytest.raises(InputError):
+        faults_of([text])
+
+
+def test_a_replay_without_files_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """The command ends with status 2 and names the option."""
+    assert main(["--market", "replay"]) == 2
+    assert "--file" in capsys.readouterr().err
+
+
+def test_us_equities_can_be_served() -> None:
+    """The market of that name lists four stocks."""
+    market = market_of(parser().parse_args(["--market", "us-equities"]))
+    assert [item.symbol for item in market.instruments] == ["AAPL.US", "GOOG.US", "IBM.US", "MSFT.US"]
