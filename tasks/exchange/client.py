@@ -254,7 +254,9 @@ class TickDBClient:
                 slept_s += wait_s
                 if slept_s > self._retry.total_s:
                     raise
-                log.info("request.failed", request=str(asked), attempt=attempt, wait_s=round(wait_s, 3), why=str(error))
+                log.debug(
+                    "request.failed", request=str(asked), attempt=attempt, wait_s=round(wait_s, 3), why=str(error)
+                )
             await asyncio.sleep(wait_s)
         return await self._once(asked, read)
 
