@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
-import jinja2
-import plotly
 import plotly.graph_objects as go
 import polars as pl
 
 from tasks.errors import InputError
-from tasks.report import bundle, summary, tables, words
-from tasks.report.charts import equity, grid, price, theme
+from tasks.report import summary, tables, words
+from tasks.report.charts import closer, equity, grid, parallel, price, returns
+from tasks.report.document import document
 from tasks.sweep.result import SweepResult
 
 
@@ -34,42 +31,30 @@ def render(result: SweepResult, bars: pl.DataFrame, quality: pl.DataFrame, cover
     """
     if result.equity.is_empty():
         raise InputError(f"report: expected equity rows in run {result.run_id}, found none; run the sweep again")
-    spans = test_spans(result.windows)
-    charts = {
+    closer_looks = closer.closer_figures(bars, result.interval, _out_of_sample(result.trades))
+    heat = grid.heat_data(result.grid, result.param_names, result.params)
+    charts = _charts(result, bars) | {f"closer-{n}": look.figure for n, look in enumerate(closer_looks)}
+    if heat is not None:
+        charts["heat"] = grid.heat_figure()
+    drawn = {name: figure for name, figure in charts.items() if figure is not None}
+    looks = [(f"closer-{n}", look.title) for n, look in enumerate(closer_looks)]
+    return document(
+        "report.html.j2", drawn, heat=heat, closer_looks=looks, **_context(result, bars, quality, coverage, drawn)
+    )
+
+
+def _charts(result: SweepResult, bars: pl.DataFrame) -> dict[str, go.Figure | None]:
+    spans, names = test_spans(result.windows), result.param_names
+    return {
         "equity-out": equity.equity_figure(result.equity, "out", spans),
         "equity-in": equity.equity_figure(result.equity, "in"),
-        "scatter": grid.scatter_figure(result.grid, result.param_names, result.params),
+        "returns": returns.returns_figure(result.equity),
+        "parallel": parallel.parallel_figure(result.grid, names, result.params),
+        "scatter": grid.scatter_figure(result.grid, names, result.params),
         "price": price.price_figure(
             _out_span(bars, result.equity), result.interval, _out_of_sample(result.trades), spans
         ),
     }
-    heat = grid.heat_data(result.grid, result.param_names, result.params)
-    if heat is not None:
-        charts["heat"] = grid.heat_figure()
-    drawn = {name: figure for name, figure in charts.items() if figure is not None}
-    return document("report.html.j2", drawn, heat=heat, **_context(result, bars, quality, coverage, drawn))
-
-
-def document(template: str, charts: Mapping[str, go.Figure], *, heat: dict[str, Any] | None, **context: Any) -> str:
-    """Return a page of ours: the template with its style sheet, script, plotly.js and charts inside."""
-    data = {
-        "charts": {name: json.loads(figure.to_json()) for name, figure in charts.items()},
-        "dark": theme.exchange(),
-        "heat": heat,
-    }
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            data=bundle.embed_json(data),
-            plotly_js=bundle.plotly_js(),
-            plotly_version=plotly.offline.get_plotlyjs_version(),
-            style=bundle.asset("report.css"),
-            script=bundle.asset("report.js"),
-            palette=theme.PALETTE,
-            **context,
-        )
-    )
 
 
 def test_spans(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
@@ -97,10 +82,8 @@ def _context(
     charts: Mapping[str, go.Figure],
 ) -> dict[str, Any]:
     first, last = result.equity.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
-    price_meta = charts["price"].layout["meta"] if "price" in charts else {}
     return {
         "result": result,
-        "charts_drawn": frozenset(charts),
         "first": words.moment(first),
         "last": words.moment(last),
         "bars_count": words.count(bars.height),
@@ -111,7 +94,8 @@ def _context(
         "tiles": tiles(result),
         "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
         "rank_correlation": _rank_words(grid.rank_correlation(result.grid)),
-        "price_meta": price_meta,
+        "price_meta": charts["price"].layout["meta"] if "price" in charts else {},
+        "returns_period": charts["returns"].layout["meta"]["period"] if "returns" in charts else "",
         "trades": tables.trades_table(result.trades),
         "trade_figures": tables.trade_figures(result.trades),
         "windows": tables.windows_table(result.windows, result.param_names),
@@ -160,14 +144,3 @@ def _rank_words(correlation: float | None) -> str:
     if correlation >= 0.2:
         return f"Rank correlation {value}: being good in sample says a little about out of sample."
     return f"Rank correlation {value}: being good in sample says nothing about out of sample."
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("tasks.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -103,13 +103,13 @@ def windows_table(windows: pl.DataFrame, params: Sequence[str]) -> Table | None:
     columns = (*text, chosen, *(Column(_short(name), word(name).meaning) for name in figures))
     rows = tuple(
         (
-            str(row["window"]),
+            str(number),
             _span(row["train_start"], row["train_end"]),
             _span(row["test_start"], row["test_end"]),
             ", ".join(f"{name} {spell('', row[name])}" for name in params if name in row),
             *(spell(name, row[name]) for name in figures),
         )
-        for row in windows.iter_rows(named=True)
+        for number, row in enumerate(windows.sort("test_start").iter_rows(named=True))
     )
     return Table(columns, rows)
 
@@ -117,13 +117,14 @@ def windows_table(windows: pl.DataFrame, params: Sequence[str]) -> Table | None:
 def _short(name: str) -> str:
     """Return the title of a windows column: the sample behind the figure, as narrow as it reads."""
     sample, _, figure = name.partition("_")
-    return f"{word(figure).title} {'in' if sample == 'is' else 'out'}"
+    title = word(figure).title.removeprefix("Total ").removeprefix("Max ").capitalize()
+    return f"{title} {'in' if sample == 'is' else 'out'}"
 
 
 def _span(start: datetime, end: datetime) -> str:
-    if end - start < timedelta(days=3):
-        return f"{moment(start)} to {moment(end)}"
-    return f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    """Return both ends on a line each; days alone where the span has many."""
+    days = end - start >= timedelta(days=3)
+    return "\n".join(f"{end:%Y-%m-%d}" if days else moment(end) for end in (start, end))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from prefect.cache_policies import NO_CACHE
 from lake.store import Lake
 from lake.timeline import interval as interval_named
 from tasks.report.coverage import calendar_named, coverage
-from tasks.report.page import render
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
 
@@ -39,6 +38,8 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     Raises:
         InputError: The lake has no such run, or the run has nothing to report.
     """
+    from tasks.report.page import render  # plotly loads only where a page is drawn
+
     lake = Lake(lake_root)
     result = load(lake, run_id)
     start, end = span(result)

@@ -17,6 +17,7 @@ from tasks.errors import InputError
 from tasks.report.bundle import MAX_PAGE_BYTES
 from tasks.report.page import render
 from tasks.report.summary import result_table, summary_markdown
+from tasks.report.tables import windows_table
 from tasks.sweep.result import SweepResult
 
 COVERAGE = {"rows": 2976, "expected_rows": 2976}
@@ -122,6 +123,16 @@ def test_sections_without_data_say_so(sweep: tuple[SweepResult, pl.DataFrame]) -
     assert "used unchecked" in page
     assert "no grid to show" in page
     assert 'id="windows"' not in page
+
+
+def test_windows_are_numbered_whatever_the_parameters_are_called(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """A parameter that is itself named window does not take the place of the window's number."""
+    windows = sweep[0].windows.with_columns(window=pl.lit(60))
+    table = windows_table(windows, ("window", "fast"))
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["0", "1", "2", "3", "4"]
+    assert table.rows[0][3] == "window 60, fast 20"
+    assert windows_table(windows.clear(), ()) is None
 
 
 def test_a_result_without_equity_is_refused(sweep: tuple[SweepResult, pl.DataFrame]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from tasks.report.charts.theme import BLUE, GREY, ORANGE, UNDER_WATER, borders, epoch_ms, styled
+from tasks.report.charts.theme import BLUE, GREY, ORANGE, UNDER_WATER, UNDER_WATER_IN, borders, epoch_ms, styled
 from tasks.report.thin import equity_points
 
 #: Beyond this ratio of highest to lowest value a linear axis hides the early years.
@@ -91,7 +91,7 @@ def _drawdowns(points: pl.DataFrame, colour: str) -> list[go.Scatter]:
             name="Drawdown",
             line={"color": colour, "width": 1},
             fill="tozeroy",
-            fillcolor=UNDER_WATER if colour == BLUE else "rgba(200,82,0,0.2)",
+            fillcolor=UNDER_WATER if colour == BLUE else UNDER_WATER_IN,
             **common,
         ),
     ]

@@ -58,13 +58,14 @@ def _levels(column: pl.Series, chosen: object) -> dict[str, Any]:
 
 def _binned(column: pl.Series, chosen: object) -> tuple[pl.Series, pl.Series, object]:
     """Replace each value by the middle of its bin, so that a random search has cells to fall into."""
-    low, high = float(column.min()), float(column.max())  # type: ignore[arg-type]
+    numbers = column.cast(pl.Float64).to_numpy()
+    low, high = float(numbers.min()), float(numbers.max())
     width = (high - low) / MAX_LEVELS
 
     def middle(values: np.ndarray) -> np.ndarray:
         return low + (np.clip((values - low) // width, 0, MAX_LEVELS - 1) + 0.5) * width
 
-    binned = pl.Series(column.name, middle(column.cast(pl.Float64).to_numpy()))
+    binned = pl.Series(column.name, middle(numbers))
     picked = float(middle(np.array([chosen], dtype=float))[0]) if isinstance(chosen, (int, float)) else None
     return binned, binned.unique().sort(), picked
 
@@ -144,8 +145,8 @@ def _labels(rows: pl.DataFrame, params: tuple[str, ...]) -> list[str]:
 
 
 def _diagonal(rows: pl.DataFrame) -> dict[str, Any]:
-    low = min(rows["is_sharpe"].min(), rows["oos_sharpe"].min())  # type: ignore[type-var]
-    high = max(rows["is_sharpe"].max(), rows["oos_sharpe"].max())  # type: ignore[type-var]
+    both = rows.select("is_sharpe", "oos_sharpe").to_numpy()
+    low, high = float(both.min()), float(both.max())
     line = {"color": GREY, "width": 1, "dash": "dot"}
     return {"type": "line", "x0": low, "y0": low, "x1": high, "y1": high, "line": line, "layer": "below"}
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.report.charts.theme import BLUE, CARD, GREY, INK, ORANGE, borders, epoch_ms, styled
-from tasks.report.thin import candle_interval, candles, latest
+from tasks.report.thin import MAX_CANDLES, candle_interval, candles, latest
 from tasks.report.words import number, percent
 
 
@@ -19,6 +19,8 @@ def price_figure(
     interval: str,
     trades: pl.DataFrame,
     spans: Sequence[tuple[datetime, datetime]] = (),
+    *,
+    limit: int = MAX_CANDLES,
 ) -> go.Figure | None:
     """Draw candles, resampled until they fit a page, with entries and exits at their fill prices.
 
@@ -27,13 +29,14 @@ def price_figure(
         interval: Their interval.
         trades: Rows as `tasks.sweep.result.TRADES` has them; the latest few hundred are drawn.
         spans: Test spans of the walk-forward windows.
+        limit: Most candles drawn.
 
     Returns:
         The figure, None where there are no bars; `layout.meta` tells the candles' interval and the trades drawn.
     """
     if bars.is_empty():
         return None
-    coarse = candle_interval(bars, interval)
+    coarse = candle_interval(bars, interval, limit)
     shown = latest(trades)
     figure = go.Figure([_candles(candles(bars, coarse), coarse), *_markers(shown)])
     figure.update_layout(

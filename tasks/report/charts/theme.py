@@ -43,6 +43,7 @@ PALETTE: dict[str, Shade] = {
     "band_inner": Shade("rgba(0,103,165,0.22)", "rgba(98,182,238,0.26)"),
     "band_outer": Shade("rgba(0,103,165,0.11)", "rgba(98,182,238,0.13)"),
     "under_water": Shade("rgba(0,103,165,0.25)", "rgba(98,182,238,0.28)"),
+    "under_water_in": Shade("rgba(200,82,0,0.2)", "rgba(242,147,74,0.22)"),
     # The ends and the middle of the diverging scale: orange is bad, blue is good, the middle is the card itself.
     "worst": Shade("#a63f00", "#b85f1a"),
     "bad": Shade("#eba26a", "#7a431a"),
@@ -63,6 +64,7 @@ BAND = PALETTE["band"].light
 BAND_INNER = PALETTE["band_inner"].light
 BAND_OUTER = PALETTE["band_outer"].light
 UNDER_WATER = PALETTE["under_water"].light
+UNDER_WATER_IN = PALETTE["under_water_in"].light
 
 #: Diverging scale for figures whose zero means something: orange below, blue above.
 DIVERGING: list[list[float | str]] = [

@@ -51,6 +51,7 @@
     if (narrow.matches) {
       figure.layout.margin = { ...figure.layout.margin, l: 44, r: 6 };
       figure.layout.height = Math.min(figure.layout.height, 360);
+      figure.data.filter((trace) => trace.type === "heatmap").forEach((trace) => { delete trace.texttemplate; });
     }
     return Plotly.react(place, figure.data, figure.layout, { ...config, displayModeBar: narrow.matches ? false : "hover" });
   }
@@ -196,6 +197,14 @@
   narrow.addEventListener("change", drawAll);
   addEventListener("beforeprint", () => { printing = true; drawAll(); });
   addEventListener("afterprint", () => { printing = false; drawAll(); });
+
+  for (const list of document.querySelectorAll("[data-swaps]")) {
+    const place = document.getElementById(list.dataset.swaps);
+    list.addEventListener("change", () => {
+      place.dataset.chart = list.value;
+      draw(place);
+    });
+  }
 
   applyTheme();
   if (heat) heat.controls();
