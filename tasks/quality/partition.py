@@ -7,13 +7,14 @@ from datetime import datetime
 import polars as pl
 
 from lake.calendar import TradingCalendar
+from lake.coverage import Ledger
 from lake.digest import content_hash
 from lake.store import Lake
 from lake.timeline import Interval, utc
 from lake.timeline import interval as interval_named
-from tasks.errors import DisagreementError
 from tasks.quality import quarantine
-from tasks.quality.profile import Check, bad_rows, findings, profile, sight
+from tasks.quality.expected import expected_opens, listings
+from tasks.quality.profile import Check, agreed, bad_rows, findings, profile, sight
 from tasks.quality.resample import finer_bars
 from tasks.quality.rules import RULES, rules_of, suite_version
 from tasks.quality.thresholds import Thresholds
@@ -51,11 +52,11 @@ def check(
     start, end = utc(start), utc(end)
     length, hours = interval_named(interval), TradingCalendar.parse(calendar)
     bars = lake.read_bars(symbol, interval, start, end)
-    expected = hours.expected_opens(interval, start, end)
+    listed_at = listings(Ledger(lake).records(interval, symbol)).get(symbol)
     found = judge(
         bars,
         interval=length,
-        expected=expected,
+        expected=expected_opens(calendar, interval, start, end, listed_at),
         as_of=as_of or lake.now(),
         thresholds=thresholds,
         fine=finer_bars(lake, symbol, length, start, end, hours),
@@ -65,7 +66,7 @@ def check(
         symbol, interval, start, end, found.status, row["rows"], row["expected_rows"], found.findings,
         content_hash([bars]), suite_version(thresholds),
     )  # fmt: skip
-    quarantine.put(lake, found.bad_rows, symbol=symbol, interval=interval, start=start, end=end)
+    quarantine.put(lake, symbol, interval, {(start, end): found.bad_rows})
     store(lake, [verdict], thresholds_json=[thresholds.model_dump_json()], calendar=[calendar], tier="partition")
     return verdict
 
@@ -92,17 +93,9 @@ def judge(
     seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine)
     row = profile(seen, thresholds, outlier_score)
     counts = row.row(0, named=True)
-    _agree(counts, suite.judge_profiles(row).failed, suite.judge_rows(seen.rows, thresholds, interval.name).failed)
+    broken = {rule.name for rule in RULES if counts[rule.name]}
+    agreed("profile", broken, suite.judge_profiles(row).failed)
+    rows = {rule.name for rule in rules_of("row")}
+    agreed("bars", broken & rows, rows.intersection(suite.judge_rows(seen.rows, thresholds, interval.name).failed))
     bad = bad_rows(seen, thresholds)
     return Check(row, findings(counts, bad), bad)
-
-
-def _agree(counts: dict[str, object], by_profile: tuple[str, ...], by_row: tuple[str, ...]) -> None:
-    broken = {rule.name for rule in RULES if counts[rule.name]}
-    rows = {rule.name for rule in rules_of("row")}
-    if broken != set(by_profile) or broken & rows != rows.intersection(by_row):
-        raise DisagreementError(
-            f"quality: expected Great Expectations to find the broken rules {sorted(broken)}, found "
-            f"{sorted(by_profile)} in the profile and {sorted(by_row)} in the bars; the partition has no verdict, "
-            "mend tasks.quality.rules"
-        )

@@ -6,7 +6,7 @@ what the write path judges where a rule is about a partition rather than about a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -15,6 +15,7 @@ import polars as pl
 
 from lake.schema import BARS, TIMESTAMP
 from lake.timeline import Interval, utc
+from tasks.errors import DisagreementError
 from tasks.quality.rules import BY_NAME, FINE, RULES, Severity, flags
 from tasks.quality.thresholds import Thresholds
 
@@ -197,8 +198,26 @@ class Check:
     @property
     def status(self) -> Status:
         """Return the worst severity found, or `pass`."""
-        found = {finding.severity for finding in self.findings}
-        return "reject" if "reject" in found else "warn" if found else "pass"
+        return status_of(self.findings)
+
+
+def status_of(found: Sequence[Finding]) -> Status:
+    """Return the worst severity among findings, or `pass` where there is none."""
+    severities = {finding.severity for finding in found}
+    return "reject" if "reject" in severities else "warn" if found else "pass"
+
+
+def agreed(where: str, ours: Iterable[str], theirs: Iterable[str]) -> None:
+    """Check that the expressions and Great Expectations break the same rules.
+
+    Raises:
+        DisagreementError: They do not, so that one of the two is wrong and the verdict is withheld.
+    """
+    if set(ours) != set(theirs):
+        raise DisagreementError(
+            f"quality: expected Great Expectations to find the rules {sorted(ours)} broken in the {where}, found "
+            f"{sorted(theirs)}; there is no verdict, mend tasks.quality.rules"
+        )
 
 
 def check_bars(
@@ -216,10 +235,10 @@ def check_bars(
     row = profile(seen, thresholds, outlier_score)
     counts = row.row(0, named=True)
     broken = any(counts[rule.name] for rule in RULES)
-    bad = bad_rows(seen, thresholds) if broken else bad_rows_schema()
+    bad = bad_rows(seen, thresholds) if broken else no_bad_rows()
     return Check(row, findings(counts, bad), bad)
 
 
-def bad_rows_schema() -> pl.DataFrame:
+def no_bad_rows() -> pl.DataFrame:
     """Return an empty frame of bad rows: the columns of `BARS` and `reasons`."""
     return pl.DataFrame(schema=BARS | {"reasons": pl.List(pl.String())})

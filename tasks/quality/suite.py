@@ -149,8 +149,8 @@ def _bars_checkpoint(thresholds: Thresholds, interval: str) -> Any:
 
 
 @functools.cache
-def _profile_checkpoint() -> Any:
-    return checkpoint("partitions", profile_expectations(), "BOOLEAN_ONLY")
+def _profile_checkpoint(result_format: str) -> Any:
+    return checkpoint(f"partitions_{result_format}", profile_expectations(), result_format)
 
 
 def _outcome(run: Any) -> Outcome:
@@ -190,4 +190,17 @@ def judge_rows(rows: pl.DataFrame, thresholds: Thresholds, interval: str) -> Out
 
 def judge_profiles(profiles: pl.DataFrame) -> Outcome:
     """Judge a table of profiles by the partition suite; the failed rules are those that any partition breaks."""
-    return _outcome(_profile_checkpoint().run(batch_parameters={"dataframe": profiles.to_pandas()}))
+    return _outcome(_profile_checkpoint("BOOLEAN_ONLY").run(batch_parameters={"dataframe": profiles.to_pandas()}))
+
+
+def failing_profiles(profiles: pl.DataFrame) -> list[list[str]]:
+    """Judge a table of profiles and return for each of its rows the names of the rules that the partition breaks."""
+    # COMPLETE is cheap here: a table of profiles has a row a partition, not a row a bar
+    run = _profile_checkpoint("COMPLETE").run(batch_parameters={"dataframe": profiles.to_pandas()})
+    failing: list[list[str]] = [[] for _ in range(profiles.height)]
+    _outcome(run)
+    (result,) = run.run_results.values()
+    for each in result.results:
+        for place in each.result.get("unexpected_index_list") or ():
+            failing[place].append(each.expectation_config.meta["rule"])
+    return failing

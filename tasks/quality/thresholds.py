@@ -30,7 +30,7 @@ class Thresholds(BaseModel):
     max_spike: float = Field(0.1, gt=0, description="Close away from the bar before and back at the next open")
     max_wick: float = Field(0.2, gt=0, description="High above, or low below, both open and close")
     max_repeated_bars: int = Field(10, ge=2, description="Identical bars with volume in a row: a feed that is stuck")
-    max_frozen_bars: int = Field(60, ge=2, description="Traded bars in a row whose close does not change")
+    max_frozen_bars: int = Field(30, ge=2, description="Traded bars in a row whose close does not change")
     max_zero_volume_bars: int = Field(60, ge=2, description="Bars in a row without any volume")
     quote_volume_tolerance: float | None = Field(
         0.01, ge=0, description="How far quote_volume / volume may leave [low, high]; None where units differ"

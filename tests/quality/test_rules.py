@@ -183,7 +183,7 @@ def _defect_wick(s: Scene) -> None:
 
 
 def _defect_frozen_price(s: Scene) -> None:
-    _flat(s, range(300, 360), volume=1.0 + ROW % 13)
+    _flat(s, range(300, 330), volume=1.0 + ROW % 13)
 
 
 def _defect_zero_volume_run(s: Scene) -> None:
@@ -318,8 +318,8 @@ def _alike_weekend_gap(s: Scene) -> None:
 
 
 def _alike_pegged(s: Scene) -> None:
-    """A pegged coin trades at one price for 59 minutes."""
-    _flat(s, range(300, 359), volume=1.0 + ROW % 13)
+    """A pegged coin trades at one price for 29 minutes."""
+    _flat(s, range(300, 329), volume=1.0 + ROW % 13)
 
 
 def _alike_same_bar(s: Scene) -> None:

@@ -1,0 +1,244 @@
+"""The whole lake's tier: one pass that profiles each partition, Great Expectations over the profiles, a second look.
+
+A symbol's year is read at a time and each of its partitions profiled by the very expressions the write path uses, so
+memory stays flat however large the lake. What has not changed since its last profile is not even read: its files tell.
+Only partitions that fail are looked at row by row, to put their bars with reasons into quarantine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from lake.digest import content_hash
+from lake.schema import TIMESTAMP
+from lake.store import Lake
+from lake.timeline import utc
+from tasks.quality import quarantine
+from tasks.quality.outliers import outlier_scores
+from tasks.quality.parts import parts
+from tasks.quality.plan import Chunk, Market, plan
+from tasks.quality.profile import (
+    PROFILE,
+    agreed,
+    bad_rows,
+    findings,
+    no_bad_rows,
+    profile,
+    status_of,
+)
+from tasks.quality.rules import flags, suite_version
+from tasks.quality.verdicts import Verdict, store
+
+PROFILES = "quality/profiles"
+KEY = ("symbol", "interval", "partition_start", "partition_end")
+
+#: Two chunks at a time keep two cores busy: while one is decoded the other is judged.
+WORKERS = 2
+
+PROFILE_TABLE: dict[str, pl.DataType] = {
+    "symbol": pl.String(),
+    "interval": pl.String(),
+    "partition_start": TIMESTAMP,
+    "partition_end": TIMESTAMP,
+    "content_hash": pl.String(),
+    "fingerprint": pl.String(),
+    "judged_on": pl.String(),
+    "suite_version": pl.String(),
+    **PROFILE,
+    "profiled_at": TIMESTAMP,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LakeReceipt:
+    """What judging a lake came to.
+
+    Attributes:
+        interval: Of the bars.
+        partitions: How many the lake has.
+        judged: How many of them were judged now; the others had not changed since their last verdict.
+        rows: Bars in those judged.
+        passed: Of those judged.
+        warned: Of those judged.
+        rejected: Of those judged, as text: symbol, range and rules.
+        seconds: Wall-clock time.
+    """
+
+    interval: str
+    partitions: int
+    judged: int
+    rows: int
+    passed: int
+    warned: int
+    rejected: tuple[str, ...]
+    seconds: float
+
+
+def check_lake(
+    lake: Lake,
+    interval: str,
+    *,
+    symbols: Sequence[str] | None = None,
+    markets: Mapping[str, Market] | None = None,
+    as_of: datetime | None = None,
+) -> LakeReceipt:
+    """Judge every partition whose content, limits or calendar changed since its last profile.
+
+    Args:
+        lake: Where the bars are; verdicts, profiles and quarantine go there too.
+        interval: Which bars.
+        symbols: Only these; all by default.
+        markets: Calendar and limits by symbol; a liquid market that never closes by default.
+        as_of: The moment that decides which bars have closed; the lake's time by default.
+
+    Raises:
+        DisagreementError: Great Expectations could not evaluate a rule. No verdict is stored.
+    """
+    began = time.perf_counter()
+    now = utc(as_of) if as_of else lake.now()
+    chunks = plan(lake, interval, as_of=now, symbols=symbols, markets=markets)
+    before = read_profiles(lake, interval)
+    profiles = _changed(lake, chunks, before, now)
+    fresh, verdicts = profiles, []
+    if profiles.height:
+        scored = _scored(profiles, before, chunks)
+        fresh = scored.join(before, on=[*KEY, "judged_on"], how="anti")
+        verdicts = _judged(lake, fresh, chunks, now)
+        lake.append(PROFILES, scored.select(list(PROFILE_TABLE)), partition_by=("interval",))
+    count = {status: sum(v.status == status for v in verdicts) for status in ("pass", "warn", "reject")}
+    return LakeReceipt(
+        interval,
+        sum(len(chunk.bounds) for chunk in chunks),
+        len(verdicts),
+        int(fresh["rows"].sum()),
+        count["pass"],
+        count["warn"],
+        tuple(str(verdict) for verdict in verdicts if verdict.status == "reject"),
+        time.perf_counter() - began,
+    )
+
+
+def read_profiles(lake: Lake, interval: str) -> pl.DataFrame:
+    """Return the newest profile of each partition, with the columns of `PROFILE_TABLE`."""
+    if not lake.exists(PROFILES):
+        return pl.DataFrame(schema=PROFILE_TABLE)
+    found = lake.scan(PROFILES).filter(pl.col("interval") == interval).select(list(PROFILE_TABLE)).collect()
+    return found.sort("profiled_at", maintain_order=True).unique(list(KEY), keep="last", maintain_order=True)
+
+
+def _changed(lake: Lake, chunks: Sequence[Chunk], before: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Return profiles of the chunks that may have changed, read two at a time."""
+    known = set(before.select("symbol", "partition_start", "partition_end", "fingerprint").iter_rows())
+    todo = [
+        chunk
+        for chunk in chunks
+        if any((chunk.symbol, start, end, chunk.fingerprint) not in known for start, end in chunk.bounds)
+    ]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        made = pool.map(lambda chunk: _profiles(lake, chunk, now), todo)
+        return pl.concat([pl.DataFrame(schema=PROFILE_TABLE), *made])
+
+
+def _profiles(lake: Lake, chunk: Chunk, now: datetime) -> pl.DataFrame:
+    thresholds, rows = chunk.market.thresholds, []
+    version = suite_version(thresholds)
+    for part in parts(lake, chunk, now):
+        content = content_hash([part.bars])
+        finer = "" if part.fine is None else content_hash([part.fine])
+        basis = (content, finer, version, chunk.market.calendar, part.seen.expected_rows, min(now, part.end))
+        key = {
+            "symbol": pl.lit(chunk.symbol),
+            "interval": pl.lit(chunk.interval.name),
+            "partition_start": pl.lit(part.start, TIMESTAMP),
+            "partition_end": pl.lit(part.end, TIMESTAMP),
+            "content_hash": pl.lit(content),
+            "fingerprint": pl.lit(chunk.fingerprint),
+            "judged_on": pl.lit(hashlib.sha256(repr(basis).encode()).hexdigest()[:16]),
+            "suite_version": pl.lit(version),
+            "profiled_at": pl.lit(now, TIMESTAMP),
+        }
+        rows.append(profile(part.seen, thresholds).with_columns(**key).select(list(PROFILE_TABLE)))
+    return pl.concat(rows)
+
+
+def _scored(profiles: pl.DataFrame, before: pl.DataFrame, chunks: Sequence[Chunk]) -> pl.DataFrame:
+    """Return the profiles with their score among all partitions, old and new, and the outlier rule evaluated."""
+    kept = before.join(profiles, on=list(KEY), how="anti")
+    together = pl.concat([profiles, kept])
+    scores = outlier_scores(together)[: profiles.height]
+    limits = {chunk.symbol: chunk.market.thresholds for chunk in chunks}
+    interval = chunks[0].interval
+    parts = [
+        part.with_columns(
+            cross_symbol_outlier=flags("partition", limits[str(symbol)], interval)["cross_symbol_outlier"].cast(
+                pl.Int64
+            )
+        )
+        for (symbol,), part in profiles.with_columns(scores).group_by("symbol", maintain_order=True)
+    ]
+    return pl.concat(parts)
+
+
+def _judged(lake: Lake, profiles: pl.DataFrame, chunks: Sequence[Chunk], now: datetime) -> list[Verdict]:
+    """Judge profiles by Great Expectations, look again at what fails, and store verdicts and quarantine."""
+    from tasks.quality import suite  # 8 seconds and 270 MB, only where something is judged
+
+    failing = suite.failing_profiles(profiles)
+    marked = profiles.with_columns(failed=pl.Series(failing, dtype=pl.List(pl.String())))
+    verdicts, markets = [], []
+    for (symbol,), part in marked.group_by("symbol", maintain_order=True):
+        own = [chunk for chunk in chunks if chunk.symbol == symbol]
+        bad = _second_look(lake, own, part, now)
+        found = [_verdict(row, bad) for row in part.iter_rows(named=True)]
+        spans = {(verdict.start, verdict.end): bad.get(verdict.start, no_bad_rows()) for verdict in found}
+        quarantine.put(lake, own[0].symbol, own[0].interval.name, spans)
+        verdicts += found
+        markets += [own[0].market] * len(found)
+    if verdicts:
+        store(
+            lake,
+            verdicts,
+            thresholds_json=[market.thresholds.model_dump_json() for market in markets],
+            calendar=[market.calendar for market in markets],
+            tier="lake",
+        )
+    return verdicts
+
+
+def _second_look(
+    lake: Lake, chunks: Sequence[Chunk], part: pl.DataFrame, now: datetime
+) -> dict[datetime, pl.DataFrame]:
+    """Return the bars that break a rule, by start of the partition, of the partitions that failed."""
+    failed = set(part.filter(pl.col("failed").list.len() > 0)["partition_start"])
+    bad = {}
+    for chunk in chunks:
+        wanted = failed & {start for start, _ in chunk.bounds}
+        if wanted:
+            for each in parts(lake, chunk, now, wanted):
+                bad[each.start] = bad_rows(each.seen, chunk.market.thresholds)
+    return bad
+
+
+def _verdict(row: Mapping[str, Any], bad: Mapping[datetime, pl.DataFrame]) -> Verdict:
+    found = findings(row, bad.get(row["partition_start"]))
+    agreed("profile", {finding.rule for finding in found}, row["failed"])
+    return Verdict(
+        row["symbol"],
+        row["interval"],
+        row["partition_start"],
+        row["partition_end"],
+        status_of(found),
+        row["rows"],
+        row["expected_rows"],
+        found,
+        row["content_hash"],
+        row["suite_version"],
+    )
