@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lake.store import Lake
 from lake.timeline import interval as interval_named
+from tasks.report.compare import compare
 from tasks.report.coverage import calendar_named, coverage
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
@@ -48,6 +51,28 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     path = Path(out_dir) / file_name(result)
     write_page(path, page)
     _log.info("report.written", run_id=run_id, path=str(path), size_bytes=len(page.encode()))
+    return str(path)
+
+
+@task(name="write-comparison", cache_policy=NO_CACHE, retries=0)
+def write_comparison(lake_root: str, run_ids: Sequence[str], out_dir: str) -> str:
+    """Write the page that compares finished runs and return its path; it links to the reports beside it.
+
+    Args:
+        lake_root: Folder or address of the lake.
+        run_ids: Two to eighteen runs.
+        out_dir: Folder for the page; made where it does not exist.
+
+    Raises:
+        InputError: The lake lacks a run, or there are too few or too many.
+    """
+    lake, folder = Lake(lake_root), Path(out_dir)
+    results = [load(lake, run_id) for run_id in run_ids]
+    links = {result.run_id: file_name(result) for result in results if (folder / file_name(result)).exists()}
+    digest = hashlib.sha256("\n".join(sorted(run_ids)).encode()).hexdigest()[:12]
+    path = folder / f"compare-{digest}.html"
+    write_page(path, compare(results, links))
+    _log.info("comparison.written", runs=len(results), path=str(path))
     return str(path)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lake.store import Lake
 from tasks.errors import InputError
-from tasks.report.task import VERDICTS, file_name, write_page, write_report
+from tasks.report.task import VERDICTS, file_name, write_comparison, write_page, write_report
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import save
 
@@ -81,3 +81,17 @@ def test_a_page_is_replaced_whole(tmp_path: Path) -> None:
     write_page(path, "new")
     assert path.read_text(encoding="utf-8") == "new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_stored_runs_are_compared(stored: tuple[Path, SweepResult], tmp_path: Path) -> None:
+    """The comparison links to the report that is there and names the run that has none; its name is the runs'."""
+    root, result = stored
+    save(Lake(root), replace(result, run_id="fixture-0002"))
+    out = tmp_path / "reports"
+    report = Path(write_report.fn(str(root), result.run_id, str(out)))
+    path = Path(write_comparison.fn(str(root), [result.run_id, "fixture-0002"], str(out)))
+    again = Path(write_comparison.fn(str(root), ["fixture-0002", result.run_id], str(out)))
+    assert path == again
+    page = path.read_text(encoding="utf-8")
+    assert f'<a href="{report.name}">' in page
+    assert page.count("<a href") == 1

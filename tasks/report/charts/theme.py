@@ -58,6 +58,7 @@ LINE = PALETTE["line"].light
 CARD = PALETTE["card"].light
 BLUE = PALETTE["blue"].light
 ORANGE = PALETTE["orange"].light
+GREEN = PALETTE["green"].light
 PURPLE = PALETTE["purple"].light
 GREY = PALETTE["grey"].light
 BAND = PALETTE["band"].light
