@@ -13,9 +13,12 @@ A slot whose owner died is freed by time alone: its lease ends `lease_s` after s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import IntEnum
 
 import msgspec
+
+Clock = Callable[[], float]
 
 
 class Priority(IntEnum):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from tasks.errors import ConfigurationError
+from tasks.exchange.budget import SharedBudget, default_folder, scope_of
+from tasks.exchange.limiter import Priority, per_minute
 from tasks.exchange.page import Page
 from tasks.exchange.request import Window
 
@@ -49,6 +52,7 @@ class SourceSettings(BaseModel):
         timeout_s: Longest wait for one answer.
         confirmations: Answers without a bar until its absence is believed.
         budget_dir: Folder of the rate budget that processes share; None for the user's own in the temporary folder.
+        priority: Who goes first where several share the key's rate.
         now: The market's clock where it is not ours (a replayed market); None for the present.
     """
 
@@ -62,6 +66,7 @@ class SourceSettings(BaseModel):
     timeout_s: float = Field(default=15.0, gt=0)
     confirmations: int = Field(default=DEFAULT_CONFIRMATIONS, ge=1)
     budget_dir: str | None = None
+    priority: Priority = Priority.BACKFILL
     now: datetime | None = None
 
     def clock(self) -> datetime:
@@ -80,15 +85,25 @@ def open_source(settings: SourceSettings) -> AbstractAsyncContextManager[BarSour
     raise ConfigurationError(f"source: expected 'tickdb' or 'ccxt:<exchange>', found {settings.source!r}")
 
 
+def shared_budget(settings: SourceSettings) -> SharedBudget:
+    """Return the rate budget that every process using the settings' key shares."""
+    folder = Path(settings.budget_dir) if settings.budget_dir else default_folder()
+    limits = per_minute(settings.requests_per_minute, lease_s=settings.timeout_s)
+    return SharedBudget(folder, scope_of(settings.base_url, settings.api_key), limits)
+
+
 @asynccontextmanager
 async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
     from tasks.exchange.client import TickDBClient  # aiohttp loads only for those who fetch
 
-    async with TickDBClient(
-        settings.base_url,
-        settings.api_key,
-        requests_per_minute=settings.requests_per_minute,
-        timeout_s=settings.timeout_s,
-        concurrency=settings.concurrency,
-    ) as client:
-        yield client
+    with closing(shared_budget(settings)) as budget:
+        async with TickDBClient(
+            settings.base_url,
+            settings.api_key,
+            requests_per_minute=settings.requests_per_minute,
+            limiter=budget,
+            timeout_s=settings.timeout_s,
+            concurrency=settings.concurrency,
+            priority=settings.priority,
+        ) as client:
+            yield client

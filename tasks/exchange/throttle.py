@@ -11,9 +11,8 @@ from contextlib import asynccontextmanager
 from itertools import count
 from typing import Protocol
 
-from tasks.exchange.limiter import Limits, Priority, SlidingWindow
+from tasks.exchange.limiter import Clock, Limits, Priority, SlidingWindow
 
-Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 
 #: A waiter looks again at least this often: another process may have opened or closed the gate meanwhile.
@@ -23,11 +22,11 @@ LONGEST_SLEEP_S = 1.0
 class Budget(Protocol):
     """Where the log of requests is kept: in this process, or in a file that processes share."""
 
-    def acquire(self, ticket: str, priority: Priority, now: float) -> float:
+    def acquire(self, ticket: str, priority: Priority) -> float:
         """Take a slot (0.0) or say how long to wait."""
         ...
 
-    def release(self, ticket: str, now: float) -> None:
+    def release(self, ticket: str) -> None:
         """Give the slot back to the window."""
         ...
 
@@ -35,33 +34,34 @@ class Budget(Protocol):
         """Leave the line."""
         ...
 
-    def penalise(self, until: float) -> None:
-        """Close the gate until then."""
+    def penalise(self, delay_s: float) -> None:
+        """Close the gate for so long from now."""
         ...
 
 
 class PrivateBudget:
     """A budget that only this process uses."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, clock: Clock = time.monotonic) -> None:
         self._limits = limits
+        self._clock = clock
         self._log = SlidingWindow()
 
-    def acquire(self, ticket: str, priority: Priority, now: float) -> float:
+    def acquire(self, ticket: str, priority: Priority) -> float:
         """Take a slot (0.0) or say how long to wait."""
-        return self._log.acquire(ticket, priority, now, self._limits)
+        return self._log.acquire(ticket, priority, self._clock(), self._limits)
 
-    def release(self, ticket: str, now: float) -> None:
+    def release(self, ticket: str) -> None:
         """Give the slot back to the window."""
-        self._log.release(ticket, now)
+        self._log.release(ticket, self._clock())
 
     def withdraw(self, ticket: str) -> None:
         """Leave the line."""
         self._log.withdraw(ticket)
 
-    def penalise(self, until: float) -> None:
-        """Close the gate until then."""
-        self._log.penalise(until)
+    def penalise(self, delay_s: float) -> None:
+        """Close the gate for so long from now."""
+        self._log.penalise(self._clock() + delay_s)
 
 
 class Throttle:
@@ -71,9 +71,8 @@ class Throttle:
     becomes the head at once.
     """
 
-    def __init__(self, budget: Budget, *, clock: Clock = time.monotonic, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, budget: Budget, *, sleep: Sleep = asyncio.sleep) -> None:
         self._budget = budget
-        self._clock = clock
         self._sleep = sleep
         self._line: list[tuple[int, int, str]] = []
         self._numbers = count()
@@ -86,11 +85,11 @@ class Throttle:
         try:
             yield
         finally:
-            self._budget.release(ticket, self._clock())
+            self._budget.release(ticket)
 
     def penalise(self, delay_s: float) -> None:
         """Make everyone who uses the budget wait for `delay_s` from now."""
-        self._budget.penalise(self._clock() + delay_s)
+        self._budget.penalise(delay_s)
 
     async def _acquire(self, priority: Priority) -> str:
         number = next(self._numbers)
@@ -100,7 +99,7 @@ class Throttle:
         try:
             while True:
                 await self._until_head(place)
-                wait_s = self._budget.acquire(ticket, priority, self._clock())
+                wait_s = self._budget.acquire(ticket, priority)
                 if wait_s <= 0.0:
                     return ticket
                 await self._sleep(min(wait_s, LONGEST_SLEEP_S))

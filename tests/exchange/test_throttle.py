@@ -30,7 +30,7 @@ class TurnedClock:
 def throttle(limits: Limits) -> tuple[Throttle, TurnedClock]:
     """Return a throttle on a clock of its own."""
     clock = TurnedClock()
-    return Throttle(PrivateBudget(limits), clock=clock, sleep=clock.sleep), clock
+    return Throttle(PrivateBudget(limits, clock=clock), sleep=clock.sleep), clock
 
 
 async def send(line: Throttle, clock: TurnedClock, sent: list[tuple[str, float]], name: str, rank: Priority) -> None:
