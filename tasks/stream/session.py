@@ -185,6 +185,11 @@ class Session:
         self._events.clear()
         return events
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._commands or self._events)
+
     def wall_ms(self, now: float) -> float:
         """Return wall-clock milliseconds at monotonic `now`."""
         return self.epoch_ms + now * 1000.0
