@@ -9,10 +9,10 @@ UV_VERSION := 0.13.8
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT := false
-export PYTHONPYCACHEPREFIX :=
+export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo stop test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,6 +41,12 @@ format: install ## format and mend what ruff can
 
 test: check ## lint, types and the whole suite
 	@$(BIN)/python -m pytest
+
+demo: install ## the whole research path on real bars, on a market inside the process
+	@$(BIN)/python -m flows.demo
+
+stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
+	@$(BIN)/prefect server stop
 
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) data reports .prefect

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -32,10 +33,7 @@ class Settings(BaseSettings):
         env_prefix="KLINEHOUSE_", env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True
     )
 
-    lake_root: str = Field("data", description="Folder or s3:// address of the lake.")
-    storage_options: dict[str, str] = Field(
-        default_factory=dict, description="Object-store options as JSON, only for s3:// lakes.", repr=False
-    )
+    lake_root: str = Field("data", description="Folder or s3:// address of the lake; S3 takes the AWS_* variables.")
     report_dir: Path = Field(Path("reports"), description="Folder that reports are written to.")
     state_dir: Path = Field(Path(".klinehouse"), description="Folder for locks and the shared rate budget.")
     market: Literal["tickdb", "simulator"] = Field(
@@ -43,17 +41,23 @@ class Settings(BaseSettings):
     )
     vendor_url: str = Field("https://api.tickdb.ai", description="Base address of the vendor's REST side.")
     api_key: SecretStr | None = Field(None, description="The vendor's key.")
+    market_now: datetime | None = Field(
+        None, description="The market's present where it is not ours: a replayed market ends there."
+    )
     plan: Plan = Field("free", description="The vendor's plan: sets requests a minute and the reach of history.")
 
-    @property
-    def requests_per_minute(self) -> int:
-        """Return the plan's request budget."""
-        return REQUESTS_PER_MINUTE[self.plan]
+    requests_per_minute: int | None = Field(None, ge=1, description="The key's rate where it is not the plan's.")
+    history_days: int | None = Field(None, ge=0, description="The key's reach where it is not the plan's.")
 
     @property
-    def history_days(self) -> int:
-        """Return how many days of bars the plan reaches back."""
-        return HISTORY_DAYS[self.plan]
+    def rate(self) -> int:
+        """Return the requests a minute that the key allows."""
+        return self.requests_per_minute or REQUESTS_PER_MINUTE[self.plan]
+
+    def oldest(self, now: datetime) -> datetime:
+        """Return the earliest bar that the key is served at `now`."""
+        days = HISTORY_DAYS[self.plan] if self.history_days is None else self.history_days
+        return now - timedelta(days=days)
 
     def vendor_key(self) -> SecretStr:
         """Return the vendor's key.

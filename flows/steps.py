@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
+from uuid import UUID
 
 import structlog
 from prefect import Flow, Task
@@ -17,6 +20,8 @@ from prefect.artifacts import (
     aupdate_progress_artifact,
 )
 from prefect.context import FlowRunContext
+from rich.console import Console
+from rich.progress import Progress as Bar
 
 log = structlog.get_logger("flows")
 
@@ -43,7 +48,8 @@ async def step(door: Task[Any, Any], /, *arguments: Any, **named: Any) -> Any:
 
 async def subflow(inner: Flow[Any, Any], /, **parameters: Any) -> Any:
     """Run another flow as a part of this one: as a subflow inside a flow run, as a plain function otherwise."""
-    return await (inner(**parameters) if is_orchestrated() else inner.fn(**parameters))
+    run: Callable[..., Any] = inner if is_orchestrated() else inner.fn
+    return await run(**parameters)
 
 
 async def gather(steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]], *, at_once: int) -> list[Any]:
@@ -61,29 +67,46 @@ async def gather(steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]], *, at_
 
 
 class Progress:
-    """A share of work done, as a Prefect progress artifact where there is a run to hang it on.
+    """A share of work done: a bar in the terminal, and an artifact where there is a run to hang it on.
 
-    Updates cost about 50 ms each, so it speaks at most every `every` steps and at the end.
+    Where stderr is no terminal, one line at the end takes the bar's place. An update of the artifact costs about 50 ms,
+    so it follows in steps of at least 2 %.
+
+    Args:
+        key: The artifact's key: lower case letters, digits and dashes.
+        total: Steps of work.
+        description: What is being done.
     """
 
     def __init__(self, key: str, total: int, description: str) -> None:
         self._key, self._total, self._description = key, max(total, 1), description
-        self._done, self._shown = 0, 0.0
-        self._id: Any = None
+        self._done, self._shown, self._began = 0, 0.0, time.monotonic()
+        self._id: UUID | None = None
+        console = Console(stderr=True)
+        self._bar = Bar(console=console, transient=True) if console.is_terminal else None
 
     async def __aenter__(self) -> Progress:
-        """Create the artifact at 0 %."""
+        """Show 0 %."""
         if is_orchestrated():
             self._id = await acreate_progress_artifact(progress=0.0, key=self._key, description=self._description)
+        if self._bar is not None:
+            self._bar.start()
+            self._line = self._bar.add_task(self._description, total=self._total)
         return self
 
     async def __aexit__(self, *failure: object) -> None:
-        """Leave the artifact at the share that was really reached."""
+        """Leave the share that was really reached."""
         await self._show(force=True)
+        if self._bar is not None:
+            self._bar.stop()
+        seconds = time.monotonic() - self._began
+        print(f"{self._description}: {self._done} of {self._total} in {seconds:.1f} s", file=sys.stderr)
 
     async def advance(self, steps: int = 1) -> None:
         """Count `steps` as done."""
         self._done += steps
+        if self._bar is not None:
+            self._bar.update(self._line, completed=self._done)
         await self._show()
 
     async def _show(self, *, force: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from flows import settings
@@ -19,7 +21,7 @@ def test_defaults_need_no_environment() -> None:
     """A fresh machine gets a lake in a folder and the smallest plan."""
     found = settings.load()
     assert found.lake_root == "data"
-    assert found.requests_per_minute == 30
+    assert found.rate == 30
 
 
 def test_environment_and_env_file_are_read_at_the_call(tmp_path, monkeypatch) -> None:
@@ -27,7 +29,7 @@ def test_environment_and_env_file_are_read_at_the_call(tmp_path, monkeypatch) ->
     (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic\nKLINEHOUSE_LAKE_ROOT=from-file\n")
     monkeypatch.setenv("KLINEHOUSE_PLAN", "pro")
     found = settings.load()
-    assert (found.plan, found.requests_per_minute, found.lake_root) == ("pro", 600, "from-file")
+    assert (found.plan, found.rate, found.lake_root) == ("pro", 600, "from-file")
 
 
 def test_a_wrong_value_names_its_variable(monkeypatch) -> None:
@@ -57,3 +59,11 @@ def test_use_puts_settings_in_place_for_a_block() -> None:
     with settings.use(settings.Settings(plan="enterprise")):
         assert settings.load().plan == "enterprise"
     assert settings.load().plan == "free"
+
+
+def test_a_key_may_differ_from_its_plan() -> None:
+    """A negotiated rate and reach win over the plan's published figures."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert settings.Settings(plan="basic").oldest(now) == datetime(2025, 1, 1, tzinfo=UTC)
+    negotiated = settings.Settings(plan="enterprise", requests_per_minute=5_000, history_days=7_300)
+    assert (negotiated.rate, negotiated.oldest(now).year) == (5_000, 2006)

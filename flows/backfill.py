@@ -1,0 +1,142 @@
+"""Fetch what the lake lacks: plan by symbol and month, fetch, write, account for every absent bar."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from flows.adhoc import flow
+from flows.parameters import DEFAULT_START, AtOnce, EndDay, IntervalName, StartDay, Symbols, span
+from flows.settings import Settings, load
+from flows.steps import Progress, gather, log, publish_table, step
+from flows.vendor import open_vendor
+from lake.timeline import partitions
+from tasks.errors import ConfigurationError, KlinehouseError
+from tasks.exchange.source import SourceSettings
+from tasks.exchange.task import backfill_month
+
+
+@dataclass(frozen=True)
+class Backfilled:
+    """What a backfill did for one symbol.
+
+    Attributes:
+        symbol: In the vendor's spelling.
+        months: Partitions looked at.
+        rows_new: Bars the lake did not have.
+        rows_revised: Bars the vendor restated.
+        missing_ranges: Ranges of bars that the vendor does not have although its market was open.
+        requests: Requests sent.
+        error: Why the symbol failed, empty where it did not; its other months were still fetched.
+    """
+
+    symbol: str
+    months: int
+    rows_new: int
+    rows_revised: int
+    missing_ranges: int
+    requests: int
+    error: str = ""
+
+
+@flow(name="backfill", flow_run_name="backfill {interval}")
+async def backfill(
+    symbols: Symbols,
+    interval: IntervalName = "1m",
+    start: StartDay = DEFAULT_START,
+    end: EndDay = None,
+    source: str = "tickdb",
+    at_once: AtOnce = 4,
+) -> list[Backfilled]:
+    """Fetch the bars of some symbols into the lake.
+
+    Args:
+        symbols: Symbols in the vendor's spelling, such as BTCUSDT or AAPL.US.
+        interval: Length of a bar.
+        start: First UTC day.
+        end: First UTC day no longer wanted; empty for up to the newest closed bar.
+        source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
+        at_once: Partitions fetched at the same time; all share the key's rate budget.
+
+    Returns:
+        One line a symbol. A symbol that failed says so and does not stop the others.
+
+    Raises:
+        KlinehouseError: Every symbol failed, for the reason of the first.
+    """
+    settings = load()
+    with open_vendor(settings, source, symbols) as vendor:
+        first, last = _reachable(settings, *span(interval, start, end, now=vendor.clock()), vendor.clock())
+        parts = [(symbol, *part) for symbol in symbols for part in partitions(interval, first, last)]
+        async with Progress("backfill-progress", len(parts), f"{interval} bars of {len(symbols)} symbols") as progress:
+            results = await gather(
+                [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, progress) for part in parts],  # type: ignore[misc]
+                at_once=at_once,
+            )
+    done = [
+        _summary(symbol, [r for part, r in zip(parts, results, strict=True) if part[0] == symbol]) for symbol in symbols
+    ]
+    await publish_table(
+        "backfill", [asdict(line) for line in done], f"{interval} bars fetched into {settings.lake_root}"
+    )
+    failures = [result for result in results if isinstance(result, BaseException)]
+    if failures and all(line.error for line in done):
+        raise failures[0]
+    return done
+
+
+def _reachable(settings: Settings, first: datetime, last: datetime, now: datetime) -> tuple[datetime, datetime]:
+    """Return the part of the range that the plan's history reaches.
+
+    Raises:
+        ConfigurationError: It reaches none of it.
+    """
+    oldest = settings.oldest(now)
+    if oldest >= last:
+        raise ConfigurationError(
+            f"backfill: expected a plan whose history reaches before {last:%Y-%m-%d}, found {settings.plan!r}, which "
+            f"begins {oldest:%Y-%m-%d}; set KLINEHOUSE_PLAN, or KLINEHOUSE_HISTORY_DAYS where your key reaches further"
+        )
+    if oldest > first:
+        log.warning("range.clipped", plan=settings.plan, asked=f"{first:%Y-%m-%d}", reached=f"{oldest:%Y-%m-%d}")
+    return max(first, oldest), last
+
+
+async def _fetch(
+    lake_root: str, interval: str, part: tuple[str, datetime, datetime], vendor: SourceSettings, progress: Progress
+) -> object:
+    symbol, start, end = part
+    try:
+        return await step(backfill_month, lake_root, symbol, interval, start, end, vendor)
+    finally:
+        await progress.advance()
+
+
+def _summary(symbol: str, results: list) -> Backfilled:
+    """Add up a symbol's months.
+
+    Raises:
+        BaseException: A month failed with anything but an error of ours: a defect, which no summary may hide.
+    """
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, KlinehouseError):
+            raise result
+    errors = [result for result in results if isinstance(result, KlinehouseError)]
+    receipts = [result for result in results if not isinstance(result, KlinehouseError)]
+    if errors:
+        log.error("symbol.failed", symbol=symbol, partitions=len(errors), error=str(errors[0]))
+    return Backfilled(
+        symbol,
+        len(results),
+        sum(receipt.rows_new for receipt in receipts),
+        sum(receipt.rows_revised for receipt in receipts),
+        sum(len(receipt.missing) for receipt in receipts),
+        sum(receipt.requests for receipt in receipts),
+        str(errors[0]) if errors else "",
+    )
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main()

@@ -1,0 +1,92 @@
+"""The command line: each flow is a command whose options are the flow's own parameters.
+
+``klinehouse research --help`` teaches them; ``--no-orchestration`` runs the same code without a Prefect server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from tasks.errors import KlinehouseError
+
+#: Command → where its flow lives and the line that ``--help`` shows. A flow is imported when its command runs.
+FLOWS: dict[str, tuple[str, str]] = {
+    "backfill": ("flows.backfill:backfill", "Fetch missing bars into the lake."),
+    "quality": ("flows.quality:quality", "Judge the partitions of the lake."),
+    "features": ("flows.features:features", "Compute feature tables from bars."),
+    "sweep": ("flows.sweep:sweep", "Search a strategy's parameters, out of sample."),
+    "research": ("flows.research:research", "All of the above in a row, then the report."),
+}
+
+app = App(name="klinehouse", help="Bars you can prove complete, sweeps that are honest about luck.")
+
+
+@app.command(name="sql")
+def sql(query: str, *, root: str | None = None) -> None:
+    """Run a query over the lake and print the answer.
+
+    Args:
+        query: DuckDB SQL over the lake's tables, such as ``SELECT symbol, count(*) FROM klines GROUP BY symbol``.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    from flows.settings import load
+    from lake.store import Lake
+
+    print(Lake(root or load().lake_root).sql(query))
+
+
+def command(name: str) -> Callable[..., Any]:
+    """Make the command of a flow: its parameters by name, `symbols` also by position, and ``--no-orchestration``."""
+    module, _, attribute = FLOWS[name][0].partition(":")
+    flow = getattr(import_module(module), attribute)
+
+    def run(*positional: Any, orchestration: bool = True, **parameters: Any) -> Any:
+        if orchestration:
+            return flow(*positional, **parameters)
+        return asyncio.run(flow.fn(*positional, **parameters))
+
+    signature = inspect.signature(flow.fn, eval_str=True)
+    first, *rest = signature.parameters.values()
+    rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest]
+    switch = inspect.Parameter(
+        "orchestration",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=True,
+        annotation=Annotated[bool, Parameter(help="Record the run on a Prefect server, started if there is none.")],
+    )
+    run.__signature__ = signature.replace(parameters=[first, *rest, switch])  # type: ignore[attr-defined]
+    run.__doc__ = flow.fn.__doc__
+    run.__name__ = name
+    return run
+
+
+def build(arguments: list[str]) -> App:
+    """Return the application with the one flow that `arguments` ask for loaded, and the others by name only."""
+    for name, (_, line) in FLOWS.items():
+        if name in arguments[:1]:
+            app.command(command(name), name=name)
+        else:
+            app.command(App(name=name, help=line))
+    app.default_parameter = Parameter(consume_multiple=True, negative_iterable=())
+    return app
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
+    arguments = sys.argv[1:]
+    try:
+        build(arguments)(arguments)
+    except KlinehouseError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Bars → feature tables in the lake."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from flows.adhoc import flow
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
+from flows.settings import load
+from flows.steps import Progress, publish_table, step
+from tasks.features.task import FeatureReceipt, build_features
+
+
+@flow(name="features", flow_run_name="features {interval}")
+async def features(
+    symbols: Symbols,
+    interval: IntervalName = "1m",
+    start: StartDay = DEFAULT_START,
+    end: EndDay = None,
+    names: list[str] | None = None,
+) -> list[FeatureReceipt]:
+    """Compute features of some symbols and store them beside the bars; only what is new is computed.
+
+    Args:
+        symbols: Symbols in the vendor's spelling.
+        interval: Length of a bar.
+        start: First UTC day.
+        end: First UTC day no longer wanted; empty for up to the newest closed bar.
+        names: Features by name (docs/features.md lists them); empty for all that bars alone can give.
+
+    Returns:
+        One receipt a symbol.
+    """
+    settings = load()
+    first, last = span(interval, start, end, now=settings.market_now)
+    receipts = []
+    async with Progress(
+        "features-progress", len(symbols), f"{interval} features of {len(symbols)} symbols"
+    ) as progress:
+        for symbol in symbols:
+            receipts.append(await step(build_features, settings.lake_root, symbol, interval, names, first, last))
+            await progress.advance()
+    await publish_table("features", [asdict(receipt) for receipt in receipts], f"Features of {interval} bars")
+    return receipts
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main()

@@ -1,0 +1,41 @@
+"""Parameter types that several flows share, so that the same field is the same form everywhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lake.timeline import interval as interval_named
+from lake.timeline import utc
+from tasks.errors import InputError
+from tasks.strategies.registry import names as strategy_names
+
+DEFAULT_START = date(2024, 1, 1)
+Symbols = Annotated[list[str], Field(min_length=1, description="Symbols in the vendor's spelling.")]
+IntervalName = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "1d", "1w", "1mo"]
+StartDay = Annotated[date, Field(description="First UTC day.")]
+EndDay = Annotated[
+    date | None, Field(description="First UTC day no longer wanted; empty: up to the newest closed bar.")
+]
+StrategyName = Annotated[
+    str, Field(description="Strategy to search.", json_schema_extra={"enum": list(strategy_names())})
+]
+AtOnce = Annotated[int, Field(ge=1, le=32, description="Partitions worked on at the same time.")]
+
+
+def span(interval: str, start: date, end: date | None, *, now: datetime | None = None) -> tuple[datetime, datetime]:
+    """Return the days as a half-open range of opens whose bars are closed at `now` (this moment by default).
+
+    Raises:
+        InputError: The range is empty.
+    """
+    closed = interval_named(interval).closed_end(now or datetime.now(UTC))
+    first, last = utc(start), closed if end is None else min(utc(end), closed)
+    if first >= last:
+        raise InputError(
+            f"range: expected start before end and before the newest closed {interval} bar, "
+            f"found {first:%Y-%m-%d} to {last:%Y-%m-%d %H:%M}"
+        )
+    return first, last

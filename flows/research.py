@@ -1,0 +1,136 @@
+"""The main job: backfill → quality → features → sweep in a row, then the report."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.adhoc import flow
+from flows.backfill import Backfilled, backfill
+from flows.features import features
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols
+from flows.quality import quality
+from flows.settings import load
+from flows.steps import log, publish_link, publish_table, step, subflow
+from flows.sweep import sweep
+from tasks.errors import RejectedDataError
+from tasks.quality.verdicts import Verdict
+from tasks.report.task import write_report
+from tasks.sweep.costs import Costs
+from tasks.sweep.task import SweepSummary
+from tasks.sweep.windows import WindowPlan
+
+
+@dataclass(frozen=True)
+class Researched:
+    """What a research run leaves behind.
+
+    Attributes:
+        backfilled: One line a symbol.
+        verdicts: One verdict a partition.
+        sweeps: One headline a symbol.
+        reports: Path of each symbol's report, in the order of `sweeps`.
+        seconds: Wall time of each stage.
+    """
+
+    backfilled: list[Backfilled]
+    verdicts: list[Verdict]
+    sweeps: list[SweepSummary]
+    reports: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+@flow(name="research", flow_run_name="research {strategy} {interval}")
+async def research(
+    symbols: Symbols,
+    interval: IntervalName = "1h",
+    start: StartDay = DEFAULT_START,
+    end: EndDay = None,
+    strategy: StrategyName = "ma_crossover",
+    grid: dict[str, list[float]] | None = None,
+    costs: Costs = Costs(),  # noqa: B008  (frozen)
+    windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
+    feature_names: list[str] | None = None,
+    source: str = "tickdb",
+    allow_rejected: bool = False,
+    seed: int = 0,
+) -> Researched:
+    """Fetch bars, judge them, compute features, search a strategy out of sample, and write a report of each symbol.
+
+    Args:
+        symbols: Symbols in the vendor's spelling, such as BTCUSDT or AAPL.US.
+        interval: Length of a bar.
+        start: First UTC day.
+        end: First UTC day no longer wanted; empty for up to the newest closed bar.
+        strategy: Strategy to search.
+        grid: Values to try for each parameter; empty for the strategy's own grid.
+        costs: What trading costs; never free by default.
+        windows: How the sample is cut into train and test parts.
+        feature_names: Features to store; empty for all.
+        source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
+        allow_rejected: Go on although quality rejected a partition; the report says so.
+        seed: Seed of everything random, kept in the record.
+
+    Returns:
+        What each stage did, and where the reports are.
+
+    Raises:
+        RejectedDataError: Quality rejected a partition; the message names it.
+    """
+    settings, seconds = load(), dict[str, float]()
+    out_dir = str(settings.report_dir.absolute())
+    days = {"symbols": symbols, "interval": interval, "start": start, "end": end}
+    with _timed(seconds, "backfill"):
+        fetched = await subflow(backfill, **days, source=source)
+    with _timed(seconds, "quality"):
+        verdicts = await subflow(quality, **days)
+    _refuse(verdicts, allowed=allow_rejected)
+    with _timed(seconds, "features"):
+        await subflow(features, **days, names=feature_names)
+    with _timed(seconds, "sweep"):
+        chosen = {"strategy": strategy, "grid": grid, "costs": costs, "windows": windows, "seed": seed}
+        found = await subflow(sweep, **days, **chosen)
+    with _timed(seconds, "report"):
+        reports = [await step(write_report, settings.lake_root, line.run_id, out_dir) for line in found]
+    for path, summary in zip(reports, found, strict=True):
+        await publish_link(_key("report", summary.symbol, interval), Path(path).as_uri(), "Report", summary.verdict)
+    stages = [{"stage": stage, "seconds": round(spent, 1)} for stage, spent in seconds.items()]
+    await publish_table("research-stages", stages, "Wall time of each stage")
+    return Researched(fetched, verdicts, found, reports, seconds)
+
+
+def _key(*words: str) -> str:
+    """Return words as an artifact key: lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[stage] = time.monotonic() - began
+
+
+def _refuse(verdicts: list[Verdict], *, allowed: bool) -> None:
+    """Stop on rejected partitions unless they are allowed."""
+    rejected = [str(verdict) for verdict in verdicts if verdict.status == "reject"]
+    if not rejected:
+        return
+    if not allowed:
+        raise RejectedDataError(
+            f"research: expected partitions that pass quality, found {len(rejected)} rejected: {'; '.join(rejected)}; "
+            "fetch them again, or set allow_rejected to go on with them"
+        )
+    log.warning("rejected.allowed", partitions=rejected)
+
+
+if __name__ == "__main__":
+    from flows.cli import main
+
+    main()

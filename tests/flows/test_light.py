@@ -1,0 +1,27 @@
+"""Importing a flow is light: what takes seconds loads only where it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = (
+    "vectorbt",
+    "great_expectations",
+    "numba",
+    "plotly",
+    "ccxt",
+    "exchange_calendars",
+    "duckdb",
+    "bokeh_sampledata",
+)
+
+
+@pytest.mark.parametrize("flow", ["backfill", "quality", "features", "sweep", "research"])
+def test_importing_a_flow_loads_nothing_heavy(flow: str) -> None:
+    """A worker that imports a flow to run one step does not pay for the others."""
+    script = f"import sys, flows.{flow}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
