@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -32,6 +33,12 @@ def make_bars(size: int, seed: int = 7, step: timedelta = timedelta(minutes=1), 
             "quote_volume": close * volume,
         }
     )
+
+
+@pytest.fixture(name="make_bars", scope="session")
+def make_bars_fixture() -> Callable[..., pl.DataFrame]:
+    """The maker itself, for tests that need more bars or other steps."""
+    return make_bars
 
 
 @pytest.fixture(scope="session")
