@@ -48,5 +48,8 @@ demo: install ## the whole research path on real bars, on a market inside the pr
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
 	@$(BIN)/prefect server stop
 
+proof-writers: install ## two processes on one partition, 200 rounds
+	@PROOF_ROUNDS=200 $(BIN)/python -m pytest tests/lake/test_writers.py
+
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) data reports .prefect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,7 +57,7 @@ def _pairs(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     return new.join(old, on="timestamp", how="inner", suffix="_old", maintain_order="left")
 
 
-def checked(bars: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
+def checked(bars: pl.DataFrame, start: datetime | None, end: datetime | None) -> pl.DataFrame:
     """Return `bars` as `BARS` after checking that they may be written into ``[start, end)``.
 
     Raises:
@@ -75,7 +76,7 @@ def checked(bars: pl.DataFrame, start: datetime, end: datetime) -> pl.DataFrame:
             f"bars: expected timestamps in order without duplicates, found {wrong} out of place; sort and deduplicate"
         )
     first, last = times[0], times[-1]
-    if first < start or last >= end:
+    if (start is not None and first < start) or (end is not None and last >= end):
         raise DataError(f"bars: expected timestamps in [{start}, {end}), found {first} to {last}")
     return bars
 
@@ -102,12 +103,12 @@ def table_name(interval: str) -> str:
 
 
 def files_within(
-    snapshot: Snapshot, symbols: list[str] | None = None, start: datetime | None = None, end: datetime | None = None
+    snapshot: Snapshot, symbols: Sequence[str] | None = None, start: datetime | None = None, end: datetime | None = None
 ) -> pl.DataFrame:
     """Return the files of a bar table that may hold rows of `symbols` in ``[start, end)``, in order."""
     keep = pl.lit(True)
     if symbols is not None:
-        keep &= pl.col("partition.symbol").is_in(symbols)
+        keep &= pl.col("partition.symbol").is_in(list(symbols))
     if start is not None:
         keep &= pl.col("last") >= start
     if end is not None:

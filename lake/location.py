@@ -98,6 +98,10 @@ class Location:
         )
         return int(system.get_file_info(relative).size)
 
+    def read_parquet(self, relative: str) -> pl.DataFrame:
+        """Return the rows of a file."""
+        return pl.scan_parquet(self.path(relative), glob=False, storage_options=self.storage_options).collect()
+
     def delete(self, relative: str) -> None:
         """Delete a file; one that is gone already is as good."""
         try:

@@ -11,12 +11,12 @@ from lake.schema import BARS
 from tasks.errors import InputError
 
 if TYPE_CHECKING:
-    from lake.store import Lake
+    from lake.tables import Tables
 
 _BARS = "klines/"
 
 
-def run(lake: Lake, query: str) -> pl.DataFrame:
+def run(lake: Tables, query: str) -> pl.DataFrame:
     """Run `query` and return its rows.
 
     Every table is a view named as the table with ``/`` as ``_``: `klines_1m`, `quality_verdicts`, …; `klines` is the
@@ -35,7 +35,7 @@ def run(lake: Lake, query: str) -> pl.DataFrame:
             raise InputError(f"sql: {error}\nviews: {', '.join(sorted(views)) or 'none, the lake is empty'}") from error
 
 
-def _register(connection: duckdb.DuckDBPyConnection, lake: Lake) -> list[str]:
+def _register(connection: duckdb.DuckDBPyConnection, lake: Tables) -> list[str]:
     tables = lake.tables()
     for table in tables:
         _view(connection, lake, table)
@@ -48,7 +48,7 @@ def _register(connection: duckdb.DuckDBPyConnection, lake: Lake) -> list[str]:
     return views
 
 
-def _view(connection: duckdb.DuckDBPyConnection, lake: Lake, table: str) -> None:
+def _view(connection: duckdb.DuckDBPyConnection, lake: Tables, table: str) -> None:
     snapshot = lake.snapshot(table)
     if snapshot is None:
         return

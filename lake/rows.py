@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from lake.table import Snapshot, Table
-from tasks.errors import SchemaError
+from tasks.errors import ConflictError, SchemaError
 
 #: Delta has no unsigned integers, no nanoseconds and no categories; these casts lose nothing.
 _WIDER = {pl.UInt8: pl.Int16(), pl.UInt16: pl.Int32(), pl.UInt32: pl.Int64()}
@@ -43,20 +43,20 @@ def _storable(name: str, kind: pl.DataType) -> pl.DataType:
     return _WIDER.get(type(kind), kind)  # type: ignore[arg-type]
 
 
-def matching(table: Table, rows: pl.DataFrame) -> tuple[Snapshot, pl.DataFrame]:
-    """Return the newest snapshot and `rows` in its columns; columns the table lacks are added to it first.
+def matching(table: Table, base: Snapshot, rows: pl.DataFrame) -> pl.DataFrame:
+    """Return `rows` in the columns of the table.
 
     Raises:
+        ConflictError: The table lacked a column and has it now; whoever computed from `base` reads again.
         SchemaError: A column's type differs from the table's and cannot be cast without loss.
     """
-    base = table.snapshot()
     added = {name: kind for name, kind in rows.schema.items() if name not in base.schema}
     if added:
         table.add_columns(added)
-        base = table.snapshot()
+        raise ConflictError(f"lake: {table.location.uri}: columns {list(added)} were added; read again")
     lacking = [pl.lit(None, kind).alias(name) for name, kind in base.schema.items() if name not in rows.columns]
     try:
-        return base, rows.with_columns(lacking).select(_cast(name, kind, rows) for name, kind in base.schema.items())
+        return rows.with_columns(lacking).select(_cast(name, kind, rows) for name, kind in base.schema.items())
     except pl.exceptions.PolarsError as error:
         raise SchemaError(f"table: expected columns {base.schema}, found {dict(rows.schema)}: {error}") from error
 

@@ -9,10 +9,12 @@ again. Keys are Delta application transactions (https://github.com/delta-io/delt
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -40,6 +42,11 @@ ROW_GROUP_ROWS = 1 << 16
 #: Attempts of one commit call inside delta-rs, against writers of other keys; conflicts on a key are ours to retry.
 COMMIT_ATTEMPTS = 100
 
+#: Folder of files that commits name but that are no part of the table; Delta leaves names with _ alone.
+STAGING = "_staged"
+
+_COMMIT_ID = "commitId"
+_COMMITTED_AT = "committedAt"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -80,11 +87,28 @@ class Change:
     transactions: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One entry of the log.
+
+    Attributes:
+        version: The version it made.
+        at: When, by the clock of the lake that committed.
+        metadata: What `Change.metadata` said, besides Delta's own keys.
+    """
+
+    version: int
+    at: datetime
+    metadata: dict[str, Any]
+
+
 class Table:
     """One Delta table under a lake's root. Not shared between threads: `Lake` gives each use its lock."""
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, clock: Callable[[], datetime]) -> None:
         self.location = location
+        self._clock = clock
+        self._log: list[Commit] = []
         self._handle: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
         self._old = lru_cache(maxsize=8)(self._load_version)
@@ -132,6 +156,12 @@ class Table:
         values = {name: None if value is None else _text(value) for name, value in partition.items()}
         return AddAction(path, size, values, int(time.time() * 1000), True, json.dumps(_statistics(rows)))
 
+    def stage(self, rows: pl.DataFrame) -> str:
+        """Write rows beside the table, where no reader looks, and return the path for a commit to name."""
+        path = f"{STAGING}/{uuid.uuid4().hex}.parquet"
+        self.location.write_parquet(path, rows, row_group_rows=ROW_GROUP_ROWS)
+        return path
+
     def discard(self, adds: Sequence[AddAction]) -> None:
         """Delete data files that will not be committed."""
         for add in adds:
@@ -147,7 +177,7 @@ class Table:
         commit_id = uuid.uuid4().hex
         marks = {**dict.fromkeys(change.reads, base.version + 1), **change.transactions}
         properties = CommitProperties(
-            custom_metadata={"commitId": commit_id, **change.metadata},
+            custom_metadata={_COMMIT_ID: commit_id, _COMMITTED_AT: self._clock().isoformat(), **change.metadata},
             max_commit_retries=COMMIT_ATTEMPTS,
             app_transactions=[Transaction(key, number) for key, number in marks.items()],
         )
@@ -162,7 +192,7 @@ class Table:
             )
         except CommitFailedError as error:
             raise ConflictError(f"lake: {self.location.uri}: another writer was first: {error}") from error
-        return self._version_of(commit_id, base.version)
+        return self._version_of(commit_id)
 
     def scan(
         self, files: pl.DataFrame, schema: Mapping[str, pl.DataType] | None = None, *, path_column: str | None = None
@@ -199,10 +229,13 @@ class Table:
             raise ConflictError(f"lake: {self.location.uri}: another writer changed the schema: {error}") from error
         self._handle = None
 
-    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return the commits, newest first, as the Delta log tells them."""
+    def log(self) -> list[Commit]:
+        """Return every commit that the log still holds, oldest first."""
         handle = self._refresh()
-        return [] if handle is None else handle.history(limit)
+        known = self._log[-1].version if self._log else -1
+        if handle is not None and known < handle.version():
+            self._log += [_commit(entry) for entry in reversed(handle.history(handle.version() - known))]
+        return self._log
 
     def transaction_version(self, key: str) -> int | None:
         """Return the newest version committed under an application transaction, None where there is none."""
@@ -219,9 +252,16 @@ class Table:
                 self._handle = self._open(None)
             except TableNotFoundError:
                 return None
-        else:
+        elif self._behind(self._handle.version()):
             self._handle.update_incremental()
         return self._handle
+
+    def _behind(self, version: int) -> bool:
+        """Return whether there may be a newer version; a look at two local files is 100 times cheaper than Delta's."""
+        if not self.location.is_local:
+            return True
+        log = [self.location.path(f"_delta_log/{number:020}.json") for number in (version, version + 1)]
+        return os.path.exists(log[1]) or not os.path.exists(log[0])
 
     def _refresh_to(self, version: int) -> DeltaTable:
         if self._handle is None or self._handle.version() != version:
@@ -254,13 +294,17 @@ class Table:
             for row in rows
         ]
 
-    def _version_of(self, commit_id: str, base: int) -> int:
-        handle = self._refresh()
-        assert handle is not None  # noqa: S101  # it has just been committed to
-        for entry in handle.history(handle.version() - base):
-            if entry.get("commitId") == commit_id:
-                return int(entry["version"])
+    def _version_of(self, commit_id: str) -> int:
+        for commit in reversed(self.log()):
+            if commit.metadata.get(_COMMIT_ID) == commit_id:
+                return commit.version
         raise ConflictError(f"lake: {self.location.uri}: commit {commit_id} is not in the log; read again")
+
+
+def _commit(entry: dict[str, Any]) -> Commit:
+    told = entry.get(_COMMITTED_AT)
+    at = datetime.fromisoformat(told) if told else from_ms(int(entry["timestamp"]))
+    return Commit(int(entry["version"]), at, entry)
 
 
 def _snapshot(handle: DeltaTable) -> Snapshot:
@@ -273,11 +317,14 @@ def _snapshot(handle: DeltaTable) -> Snapshot:
     files = files.select(keep).with_columns(
         path=pl.Series([unquote(path) if "%" in path else path for path in files["path"]], dtype=pl.String)
     )
-    return Snapshot(handle.version(), files, _polars_schema(handle), handle.metadata().partition_columns)
+    return Snapshot(
+        handle.version(), files, _polars_schema(handle.schema().to_json()), handle.metadata().partition_columns
+    )
 
 
-def _polars_schema(handle: DeltaTable) -> dict[str, pl.DataType]:
-    return dict(pl.DataFrame(pa.schema(handle.schema()).empty_table()).schema)
+@lru_cache(maxsize=64)
+def _polars_schema(schema: str) -> dict[str, pl.DataType]:
+    return dict(pl.DataFrame(pa.schema(Schema.from_json(schema)).empty_table()).schema)
 
 
 def _arrow_schema(columns: Mapping[str, pl.DataType]) -> pa.Schema:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 
 import polars as pl
 
 from lake.bars import upsert
+from lake.revisions import STAGED, changed_values
 from lake.rows import as_storable, matching, replacement, split
 from lake.schema import BARS
 from lake.table import Change, Snapshot, Table
@@ -60,10 +63,13 @@ def until_first(name: str, attempt: Callable[[], _T]) -> _T:
         raise ConflictError(f"lake: {name}: other writers were first in all {_ATTEMPTS} attempts: {error}") from error
 
 
-def write_bars(table: Table, symbol: str, bars: pl.DataFrame) -> WriteReceipt:
-    """Commit checked bars of one symbol over those it has; called again after a conflict."""
+def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime) -> WriteReceipt:
+    """Commit checked bars of one symbol over those it has; called again after a conflict.
+
+    Values that change are staged first and named in the commit, so that no crash loses them; see `lake.revisions`.
+    """
     base = table.snapshot()
-    change, new, revised = Change(), 0, 0
+    change, new, revised = Change(), 0, []
     for (year,), chunk in bars.group_by(pl.col("timestamp").dt.year(), maintain_order=True):
         files = _overlapping(base, symbol, int(year), chunk)
         old = table.scan(files).select(list(BARS)).sort("timestamp").collect() if files.height else chunk.clear()
@@ -73,11 +79,15 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame) -> WriteReceipt:
             change.adds.append(table.write_file(rows, {"symbol": symbol, "year": year}))
             change.removes += files["path"].to_list()
             change.reads.append(f"{symbol}/{year}")
-            new, revised = new + result.new, revised + result.revised.height
+            new += result.new
+            revised.append(result.revised)
     if not change.adds:
         return WriteReceipt(base.version, bars.height, 0, 0, changed=False)
+    corrections = pl.concat(revised)
+    if corrections.height:
+        change.metadata[STAGED] = table.stage(changed_values(corrections, symbol, seen_at))
     version = _commit(table, change, base)
-    return WriteReceipt(version, bars.height, new, revised, changed=True)
+    return WriteReceipt(version, bars.height, new, corrections.height, changed=True)
 
 
 def _overlapping(base: Snapshot, symbol: str, year: int, chunk: pl.DataFrame) -> pl.DataFrame:
@@ -88,7 +98,8 @@ def _overlapping(base: Snapshot, symbol: str, year: int, chunk: pl.DataFrame) ->
 
 def append_rows(table: Table, rows: pl.DataFrame) -> int:
     """Commit storable rows beside those of the table and return the version."""
-    base, rows = matching(table, rows)
+    base = table.snapshot()
+    rows = matching(table, base, rows)
     if not rows.height:
         return base.version
     change = Change(adds=[table.write_file(part, partition) for part, partition in split(rows, base)])
@@ -102,9 +113,10 @@ def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], wh
         InputError: A row of the result does not match `where`.
     """
     base = table.snapshot()
+    pruned = {name: str(value) for name, value in where.items() if name in base.partition_by}
     touched, kept, rows = replacement(table, base, where)
     new = as_storable(change(rows))
-    base, new = matching(table, new)
+    new = matching(table, base, new)
     wrong = new.filter(~pl.all_horizontal(pl.lit(True), *(pl.col(k).eq_missing(pl.lit(v)) for k, v in where.items())))
     if wrong.height:
         found = wrong.row(0, named=True)
@@ -113,7 +125,9 @@ def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], wh
         return base.version
     whole = pl.concat([kept, new], how="diagonal_relaxed") if kept.height else new
     adds = [table.write_file(part, partition) for part, partition in split(whole, base)]
-    return _commit(table, Change(adds, touched["path"].to_list(), ["replace"]), base)
+    return _commit(
+        table, Change(adds, touched["path"].to_list(), [f"replace {json.dumps(pruned, sort_keys=True)}"]), base
+    )
 
 
 def _commit(table: Table, change: Change, base: Snapshot) -> int:

@@ -83,7 +83,7 @@ def test_the_command_line_reports_mistakes(filled: Lake, root: Path) -> None:
     found = _run(root, "SELEC 1")
     assert (found.returncode, found.stdout) == (1, "")
     assert "syntax error" in found.stderr
-    assert _run(root).stdout.split() == ["klines_1m"]
+    assert _run(root).stdout.split() == ["klines_1m", "revisions_1m"]
 
 
 def test_importing_the_lake_is_light() -> None:
