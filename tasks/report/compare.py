@@ -13,7 +13,7 @@ from tasks.report.document import document
 from tasks.sweep.result import SweepResult
 
 #: What the table shows of each run, all of it out of sample.
-FIGURES = ("total_return", "benchmark_return", "annual_return", "max_drawdown", "trades", "exposure")
+FIGURES = ("total_return", "benchmark_return", "max_drawdown", "trades")
 #: What the table shows of each run's verdict.
 LUCK = ("trials", "deflated_sharpe_probability", "probabilistic_sharpe")
 

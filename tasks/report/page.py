@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import plotly.graph_objects as go
@@ -93,13 +93,14 @@ def _context(
         "further": summary.further_figures(result),
         "tiles": tiles(result),
         "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
-        "rank_correlation": _rank_words(grid.rank_correlation(result.grid)),
+        "rank_words": rank_words(result.grid),
         "price_meta": charts["price"].layout["meta"] if "price" in charts else {},
         "returns_period": charts["returns"].layout["meta"]["period"] if "returns" in charts else "",
         "trades": tables.trades_table(result.trades),
         "trade_figures": tables.trade_figures(result.trades),
         "windows": tables.windows_table(result.windows, result.param_names),
         "quality": tables.quality_rows(quality),
+        "extras": [(words.word(name).title, tables.table_of(frame)) for name, frame in result.extras.items()],
         "coverage": [(words.word(name), words.spell(name, value)) for name, value in coverage.items()],
         "record": tables.record_rows(result.record),
     }
@@ -114,33 +115,35 @@ class Tile:
     aside: str
 
 
+#: A growth a year that a shorter span is blown up to misleads more than it tells.
+ANNUAL_FROM = timedelta(days=365)
+
+
 def tiles(result: SweepResult) -> list[Tile]:
     """Return the out-of-sample headline; each figure beside its in-sample twin or the benchmark."""
-    inside = summary.in_sample(result)
-    asides = {name: f"in sample {words.spell(name, value)}" for name, value in inside.items()}
+    asides = {name: f"in sample {_brief(name, value)}" for name, value in summary.in_sample(result).items()}
     if "benchmark_return" in result.metrics:
-        asides["total_return"] = f"vs hold {words.percent(result.metrics['benchmark_return'])}"
+        asides["total_return"] = f"vs hold {_brief('benchmark_return', result.metrics['benchmark_return'])}"
+    out = result.equity.filter(pl.col("sample") == "out")["timestamp"]
+    long = out.len() and out.max() - out.min() >= ANNUAL_FROM  # type: ignore[operator]
+    names = ("sharpe", "total_return", *(("annual_return",) if long else ()), "max_drawdown", "trades", "win_rate")
     return [
         Tile(words.word(name), words.spell(name, result.metrics[name]), asides.get(name, ""))
-        for name in (
-            "sharpe",
-            "total_return",
-            "annual_return",
-            "max_drawdown",
-            "trades",
-            "win_rate",
-            "exposure",
-        )
+        for name in (*names, "exposure")
         if name in result.metrics
     ]
 
 
-def _rank_words(correlation: float | None) -> str:
+def _brief(name: str, value: float) -> str:
+    return words.percent(value, 1) if words.word(name).kind == "percent" else words.spell(name, value)
+
+
+def rank_words(rows: pl.DataFrame) -> str:
+    """Say what being good in sample tells about out of sample, and whether anything was good at all."""
+    correlation = grid.rank_correlation(rows)
     if correlation is None:
         return ""
-    value = words.ratio(correlation)
-    if correlation >= 0.5:
-        return f"Rank correlation {value}: good in sample tends to stay good out of sample."
-    if correlation >= 0.2:
-        return f"Rank correlation {value}: being good in sample says a little about out of sample."
-    return f"Rank correlation {value}: being good in sample says nothing about out of sample."
+    strength = "carries over" if correlation >= 0.5 else "partly carries over" if correlation >= 0.2 else "is lost"
+    said = f"Rank correlation {words.ratio(correlation)}: the order of the sets in sample {strength} out of sample."
+    positive = rows.filter(pl.col("is_sharpe").is_finite() & (pl.col("is_sharpe") > 0)).height
+    return said if positive else f"{said} No set has a Sharpe above zero in sample."

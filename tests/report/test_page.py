@@ -15,7 +15,7 @@ import pytest
 
 from tasks.errors import InputError
 from tasks.report.bundle import MAX_PAGE_BYTES
-from tasks.report.page import render
+from tasks.report.page import rank_words, render, tiles
 from tasks.report.summary import result_table, summary_markdown
 from tasks.report.tables import windows_table
 from tasks.sweep.result import SweepResult
@@ -185,3 +185,40 @@ def test_result_table_pairs_the_samples(sweep: tuple[SweepResult, pl.DataFrame])
     assert "Exposure" not in rows
     assert rows["Buy and hold"][1] == "−11.70 %"
     assert rows["Sharpe"][0] != "n/a"
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside", "said"),
+    [
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], "carries over"),
+        ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0], "is lost"),
+        ([-3.0, -2.0, -1.0], [-3.0, -2.0, -1.0], "No set has a Sharpe above zero"),
+        ([np.nan] * 3, [1.0, 2.0, 3.0], ""),
+    ],
+)
+def test_the_order_of_the_grid_is_judged_in_words(inside: list[float], outside: list[float], said: str) -> None:
+    """The sentence says whether the order carries over, and that an order of losers is no merit."""
+    text = rank_words(pl.DataFrame({"is_sharpe": inside, "oos_sharpe": outside}))
+    assert said in text
+    assert bool(text) == bool(said)
+
+
+def test_a_short_span_is_not_blown_up_to_a_year(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """Twenty days show no growth a year among the headlines; the other headlines stand beside their in-sample twin."""
+    result = replace(sweep[0], metrics=sweep[0].metrics | {"annual_return": -0.5})
+    shown = {tile.word.title: tile for tile in tiles(result)}
+    assert "Annual return" not in shown
+    assert shown["Total return"].aside == "vs hold −11.7 %"
+    assert shown["Sharpe"].aside.startswith("in sample ")
+    stretched = result.equity.with_columns(pl.col("timestamp").rank("ordinal").cast(pl.Int64) * 86_400_000_000)
+    years = replace(result, equity=stretched.cast({"timestamp": pl.Datetime("us", "UTC")}))
+    assert "Annual return" in {tile.word.title for tile in tiles(years)}
+
+
+def test_unknown_tables_are_shown_as_tables(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """A further table that the report has no chart for still reaches the reader."""
+    result, bars = sweep
+    extras = {"regime_split": pl.DataFrame({"regime": ["calm", "wild"], "oos_sharpe": [1.25, -0.5]})}
+    page = render(replace(result, extras=extras), bars, pl.DataFrame(), {})
+    assert "<h2>Regime split</h2>" in page
+    assert ">1.25</td>" in page
