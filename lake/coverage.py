@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import reduce
 
 import numpy as np
 import polars as pl
@@ -128,16 +129,22 @@ class Ledger:
 
         Call it after the answer's bars are written. The part that had not closed at `asked_at` is left out.
         """
-        end = min(utc(end), interval_named(interval).closed_end(asked_at))
-        self._record(symbol, interval, _ANSWERED, utc(start), end, "")
+        self.record_answers(symbol, interval, [(start, end)], asked_at=asked_at)
+
+    def record_answers(
+        self, symbol: str, interval: str, ranges: Iterable[tuple[datetime, datetime]], *, asked_at: datetime
+    ) -> None:
+        """Record several answers in one commit, as `record_answer` does one."""
+        closed = interval_named(interval).closed_end(asked_at)
+        self._record(symbol, interval, _ANSWERED, [(utc(start), min(utc(end), closed)) for start, end in ranges], "")
 
     def record_failure(self, symbol: str, interval: str, start: datetime, end: datetime, *, detail: str) -> None:
         """Record that the vendor did not answer for ``[start, end)`` and why; the bars there stay to be retried."""
-        self._record(symbol, interval, _FAILED, utc(start), utc(end), detail)
+        self._record(symbol, interval, _FAILED, [(utc(start), utc(end))], detail)
 
     def record_listing(self, symbol: str, interval: str, listed_at: datetime) -> None:
         """Record when trading in the symbol began; a later record replaces an earlier one."""
-        self._record(symbol, interval, _LISTED, EPOCH, utc(listed_at), "")
+        self._record(symbol, interval, _LISTED, [(EPOCH, utc(listed_at))], "")
 
     def records(self, interval: str, symbol: str | None = None) -> pl.DataFrame:
         """Return what was recorded: `symbol`, `kind`, `start`, `end`, `count`, `recorded_at`, `detail`."""
@@ -147,14 +154,17 @@ class Ledger:
         rows = self._lake.scan(name)
         return (rows if symbol is None else rows.filter(pl.col("symbol") == symbol)).collect()
 
-    def _record(self, symbol: str, interval: str, kind: str, start: datetime, end: datetime, detail: str) -> None:
-        if end <= start:
-            return
+    def _record(
+        self, symbol: str, interval: str, kind: str, ranges: Iterable[tuple[datetime, datetime]], detail: str
+    ) -> None:
         now = self._lake.now()
-        row = pl.DataFrame([(symbol, kind, start, end, 1, now, detail)], schema=_RECORDS, orient="row")
+        records = [(symbol, kind, start, end, 1, now, detail) for start, end in ranges if start < end]
+        if not records:
+            return
+        new = [pl.DataFrame([record], schema=_RECORDS, orient="row") for record in records]
         self._lake.update(
             _table(interval),
-            lambda rows: _merged(rows.select(list(_RECORDS)), row),
+            lambda rows: reduce(_merged, new, rows.select(list(_RECORDS))),
             where={"symbol": symbol},
             empty=pl.DataFrame(schema=_RECORDS),
             partition_by=["symbol"],

@@ -1,85 +1,48 @@
-"""From a vendor into the lake: fetch the pages of a range, write them once, account for every absent bar."""
+"""From a vendor into the lake: ask for what the ledger cannot explain, write it, record what the vendor lacks.
+
+One call handles one partition (a month of minutes) of one symbol:
+
+1. the ledger names the absent bars that nothing explains, and `plan` packs them into requests;
+2. pages are fetched side by side, each spooled to disk as it comes;
+3. the spooled pages become one commit, then the spool is dropped, then the vendor's silence about the bars still absent
+   is recorded. A process killed between any two of these steps costs the requests in flight and nothing else;
+4. again from 1, until every absent bar is explained. Bars that a full answer lacked are asked for as often as the
+   source's `confirmations` say, then never again.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
+from urllib.parse import quote
 
 import polars as pl
 import structlog
+from filelock import AsyncFileLock
 
+from lake.absences import Reason, to_fetch
+from lake.calendar import TradingCalendar
+from lake.coverage import Ledger
 from lake.schema import BARS
-from lake.store import Lake
+from lake.store import Lake, WriteReceipt
 from lake.timeline import interval as grid_of
 from lake.timeline import utc
-from tasks.exchange.fetch import Confirmed, iter_confirmed
-from tasks.exchange.source import SourceSettings, open_source
+from tasks.errors import KlinehouseError, TransientError
+from tasks.exchange.fetch import iter_pages
+from tasks.exchange.plan import BackfillPlan, PlanLine, Range, pack_windows, plan_line
+from tasks.exchange.receipt import BackfillReceipt, Counts, PageProgress, Progress
+from tasks.exchange.request import PAGE_BARS, Window
+from tasks.exchange.source import BarSource, SourceSettings, open_source, scratch_folder
+from tasks.exchange.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
 
-Range = tuple[datetime, datetime]
+#: Reasons of absent bars that a receipt lists: the market was open, and the bar is not there.
+_UNEXPECTED = (Reason.VENDOR_EMPTY, Reason.TO_RETRY, Reason.NOT_FETCHED)
 
 
-@dataclass(frozen=True)
-class PageProgress:
-    """What was done so far, after a page.
-
-    Attributes:
-        symbol: Whose bars.
-        rows: Bars fetched.
-        requests: Requests sent.
-        done: The exclusive end of what was fetched.
-        end: Where the range ends.
-    """
-
-    symbol: str
-    rows: int
-    requests: int
-    done: datetime
-    end: datetime
-
-
-Progress = Callable[[PageProgress], None]
-
-
-@dataclass(frozen=True)
-class BackfillReceipt:
-    """What a backfill did.
-
-    Attributes:
-        symbol: Whose bars.
-        interval: Our spelling.
-        start: First open asked for.
-        end: Exclusive.
-        rows: Bars fetched.
-        rows_new: Bars the lake did not have.
-        rows_revised: Bars the lake had with other values.
-        requests: Requests sent, retries included.
-        seconds: Wall time.
-        missing: Ranges of expected bars that no answer held.
-        unclosed: Rows dropped because their bar had not closed.
-        duplicates: Rows dropped because they repeated another exactly.
-        conflicts: Bars served with two different values; they count as missing.
-    """
-
-    symbol: str
-    interval: str
-    start: datetime
-    end: datetime
-    rows: int
-    rows_new: int
-    rows_revised: int
-    requests: int
-    seconds: float
-    missing: tuple[Range, ...] = ()
-    unclosed: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-
-
-async def fetch_month(
+async def backfill_range(
     lake_root: str,
     symbol: str,
     interval: str,
@@ -87,87 +50,201 @@ async def fetch_month(
     end: datetime,
     source: SourceSettings,
     *,
-    expected: pl.Series | None = None,
+    calendar: str = "always_open",
+    refresh: bool = False,
     progress: Progress | None = None,
 ) -> BackfillReceipt:
-    """Fetch ``[start, end)`` and write it to the lake in one commit.
+    """Bring the bars of ``[start, end)`` into the lake and account for every absent one.
 
-    Bars that have not closed yet are not asked for. A page with fewer bars than expected is asked for again; what stays
-    absent is listed in the receipt.
+    Bars that have not closed are not asked for. A second call asks for nothing that the first one settled.
 
     Args:
         lake_root: Where the lake is.
         symbol: In the vendor's spelling.
         interval: Our spelling.
         start: First open.
-        end: Exclusive.
+        end: Exclusive; a partition (`lake.timeline.partitions`) or less.
         source: Which vendor, with which key, how fast.
-        expected: Opens at which the market trades; None where it never closes.
+        calendar: When the market trades, as `TradingCalendar.parse` reads it.
+        refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
         progress: Called after every page.
+
+    Raises:
+        KlinehouseError: By cure. Pages fetched before the failure are in the lake.
     """
-    began = time.monotonic()
-    start, end, found = utc(start), utc(end), []
-    async with open_source(source) as vendor:
-        async for confirmed in iter_confirmed(
-            vendor,
-            symbol,
-            interval,
-            start,
-            end,
-            now=source.clock(),
-            expected=expected,
-            confirmations=source.confirmations,
-            concurrency=source.concurrency,
-        ):
-            found.append(confirmed)
-            if progress is not None:
-                rows = sum(one.page.bars.height for one in found)
-                progress(PageProgress(symbol, rows, vendor.requests, confirmed.page.window.end, end))
-        requests = vendor.requests
-    receipt = _write(lake_root, symbol, interval, start, end, found, requests, time.monotonic() - began)
-    log.info(
-        "month.fetched", symbol=symbol, interval=interval, start=start.isoformat(), rows=receipt.rows, requests=requests
-    )
-    return receipt
+    job = Backfill(Lake(lake_root), lake_root, symbol, interval, utc(start), utc(end), source, calendar)
+    return await job.run(refresh=refresh, progress=progress)
 
 
-def _write(
+def plan_backfill(
     lake_root: str,
-    symbol: str,
+    symbols: Sequence[str],
     interval: str,
     start: datetime,
     end: datetime,
-    found: list[Confirmed],
-    requests: int,
-    seconds: float,
-) -> BackfillReceipt:
-    bars = pl.concat([one.page.bars for one in found]) if found else pl.DataFrame(schema=BARS)
-    written = Lake(lake_root).write_bars(bars, symbol=symbol, interval=interval, start=start, end=end)
-    absent = pl.concat([one.missing for one in found]) if found else pl.Series("timestamp", [], dtype=BARS["timestamp"])
-    return BackfillReceipt(
-        symbol,
-        interval,
-        start,
-        end,
-        bars.height,
-        written.rows_new,
-        written.rows_revised,
-        requests,
-        seconds,
-        ranges(absent, interval),
-        sum(one.page.unclosed for one in found),
-        sum(one.page.duplicates for one in found),
-        sum(len(one.page.conflicts) for one in found),
-    )
+    source: SourceSettings,
+    *,
+    calendars: Sequence[str] | None = None,
+    page_bars: int = PAGE_BARS,
+) -> BackfillPlan:
+    """Return what a backfill of these symbols would ask for now; nothing is sent.
+
+    Args:
+        lake_root: Where the lake is.
+        symbols: In the vendor's spelling.
+        interval: Our spelling.
+        start: First open.
+        end: Exclusive.
+        source: Which vendor, how fast.
+        calendars: When each symbol's market trades; None where none of them ever closes.
+        page_bars: The most bars a page of the vendor holds.
+    """
+    lake = Lake(lake_root)
+    lines: list[PlanLine] = []
+    for symbol, calendar in zip(symbols, calendars or ["always_open"] * len(symbols), strict=True):
+        job = Backfill(lake, lake_root, symbol, interval, utc(start), utc(end), source, calendar)
+        lines.append(plan_line(symbol, interval, to_fetch(job.absences()), job.expected, page_bars))
+    return BackfillPlan(tuple(lines), source.requests_per_minute)
 
 
-def ranges(opens: pl.Series, interval: str) -> tuple[Range, ...]:
-    """Return sorted opens as half-open ranges of neighbours."""
-    joined: list[Range] = []
-    for opened in opens:
-        after = grid_of(interval).next(opened)
-        if joined and joined[-1][1] == opened:
-            joined[-1] = (joined[-1][0], after)
-        else:
-            joined.append((opened, after))
-    return tuple(joined)
+class Backfill:
+    """One partition of one symbol on its way into the lake.
+
+    Attributes:
+        expected: Every open at which the market trades in the range.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        lake_root: str,
+        symbol: str,
+        interval: str,
+        start: datetime,
+        end: datetime,
+        source: SourceSettings,
+        calendar: str,
+    ) -> None:
+        self._lake, self._source = lake, source
+        self._key = (symbol, interval)
+        self._ledger = Ledger(lake, confirmations=source.confirmations)
+        self._calendar = TradingCalendar.parse(calendar)
+        self._now = source.clock()
+        self._start, self._end = start, end
+        self._scratch = scratch_folder(source, lake_root) / interval / quote(symbol, safe="")
+        self._spool = Spool(self._scratch / f"{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}")
+        self._counts = Counts()
+        self._closed = max(start, min(end, grid_of(interval).closed_end(self._now)))
+        self.expected = self._calendar.expected_opens(interval, start, self._closed)
+
+    async def run(self, *, refresh: bool = False, progress: Progress | None = None) -> BackfillReceipt:
+        """Fetch, write and record until every absent bar is explained."""
+        began = time.monotonic()
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        async with AsyncFileLock(self._scratch / f"{self._start:%Y%m%dT%H%M}.lock"):
+            self._commit()  # what a killed run left
+            absent = self.absences()
+            if refresh or to_fetch(absent):
+                absent = await self._fetch_all(absent, refresh, progress)
+        symbol, interval = self._key
+        receipt = self._counts.receipt(
+            symbol, interval, self._start, self._end, _unexpected(absent), time.monotonic() - began
+        )
+        log.info("partition.backfilled", symbol=symbol, interval=interval, start=self._start, **self._counts.summary())
+        return receipt
+
+    def absences(self) -> pl.DataFrame:
+        """Return every absent bar of the range with its reason, as `Ledger.absences` does."""
+        return self._ledger.absences(*self._key, self._start, self._end, calendar=self._calendar, now=self._now)
+
+    async def _fetch_all(self, absent: pl.DataFrame, refresh: bool, progress: Progress | None) -> pl.DataFrame:
+        async with open_source(self._source) as vendor:
+            ranges = [(self._start, self._closed)] if refresh else to_fetch(absent)
+            # Each round confirms what the last one did not find; one more heals bars that came with two values.
+            for _ in range(self._source.confirmations + 1):
+                if not ranges:
+                    break
+                windows = pack_windows(self._key[1], ranges, self.expected, vendor.page_bars)
+                await self._round(vendor, windows, progress)
+                absent = self.absences()
+                ranges = to_fetch(absent)
+            self._counts.requests = vendor.requests
+        return absent
+
+    async def _round(self, vendor: BarSource, windows: list[Window], progress: Progress | None) -> None:
+        """Fetch the windows and commit them; after a failure, commit what came before it."""
+        symbol, interval = self._key
+        done = 0
+        try:
+            async for page in iter_pages(
+                vendor, symbol, interval, windows, now=self._now, concurrency=self._source.concurrency
+            ):
+                self._spool.save(page, self._now)
+                self._counts.add(page)
+                done += 1
+                if progress is not None:
+                    progress(PageProgress(symbol, self._counts.rows, vendor.requests, done, len(windows)))
+        except KlinehouseError as error:
+            self._commit()
+            if isinstance(error, TransientError):
+                failed = windows[done]
+                self._ledger.record_failure(symbol, interval, failed.start, failed.end, detail=type(error).__name__)
+            raise
+        self._commit()
+
+    def _commit(self) -> None:
+        """Write the spooled pages, drop them, then record for which times the vendor had no more than this.
+
+        In this order: a page dropped and not recorded costs one more request for its holes; a page recorded twice would
+        pass one answer off as two.
+        """
+        pages = list(self._spool.pages())
+        if not pages:
+            return
+        bars = _merged([page.bars for page in pages])
+        if not bars.is_empty():
+            self._counts.add_write(self._write(bars))
+        self._spool.clear()
+        self._record(pages)
+
+    def _write(self, bars: pl.DataFrame) -> WriteReceipt:
+        symbol, interval = self._key
+        first, last = bars["timestamp"][0], grid_of(interval).next(bars["timestamp"][-1])
+        return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
+
+    def _record(self, pages: list[Spooled]) -> None:
+        """Record the answers that lacked expected bars; a bar with two values was not answered."""
+        symbol, interval = self._key
+        short = [page for page in pages if self._lacks(page)]
+        for asked_at in sorted({page.asked_at for page in short}):
+            answered = [_without(page.window, page.conflicts, interval) for page in short if page.asked_at == asked_at]
+            ranges = [part for parts in answered for part in parts]
+            self._ledger.record_answers(symbol, interval, ranges, asked_at=asked_at)
+        for opened in {opened for page in pages for opened in page.conflicts}:
+            after = grid_of(interval).next(opened)
+            self._ledger.record_failure(symbol, interval, opened, after, detail="served with two values")
+
+    def _lacks(self, page: Spooled) -> bool:
+        first, last = (int(self.expected.search_sorted(moment)) for moment in (page.window.start, page.window.end))
+        return not self.expected.slice(first, last - first).is_in(page.bars["timestamp"].implode()).all()
+
+
+def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Return pages as one sorted frame; where windows overlap, the later window's bar is kept."""
+    bars = pl.concat(parts) if parts else pl.DataFrame(schema=BARS)
+    return bars.unique("timestamp", keep="last").sort("timestamp")
+
+
+def _without(window: Window, holes: Sequence[datetime], interval: str) -> list[Range]:
+    """Return what is left of the window without the bars that open at `holes`."""
+    left: list[Range] = []
+    start = window.start
+    for opened in holes:
+        left.append((start, opened))
+        start = grid_of(interval).next(opened)
+    return [(begin, stop) for begin, stop in [*left, (start, window.end)] if begin < stop]
+
+
+def _unexpected(absent: pl.DataFrame) -> tuple[Range, ...]:
+    rows = absent.filter(pl.col("reason").is_in([reason.value for reason in _UNEXPECTED]))
+    return tuple(rows.select("start", "end").iter_rows())

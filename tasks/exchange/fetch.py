@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any, TypeVar
 
 import polars as pl
 
 from lake.timeline import interval
 from tasks.exchange.page import Page, grid_opens, missing_opens
-from tasks.exchange.request import Window, plan_windows
+from tasks.exchange.request import Window, halves, plan_windows
 from tasks.exchange.source import BarSource
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,25 @@ async def iter_pages(
     """
 
     async def fetch(window: Window) -> Page:
-        return await source.fetch_page(symbol, interval_name, window, now=now)
+        return await fetch_whole(source, symbol, interval_name, window, now=now)
 
     async for page in _in_order((fetch(window) for window in windows), concurrency):
         yield page
+
+
+async def fetch_whole(source: BarSource, symbol: str, interval_name: str, window: Window, *, now: datetime) -> Page:
+    """Return one conclusive page of the window.
+
+    A page that may have been cut is asked again in halves: the vendor had more bars there than its market's calendar
+    lets expect, and does not say which of them it keeps.
+    """
+    page = await source.fetch_page(symbol, interval_name, window, now=now)
+    if page.conclusive:
+        return page
+    whole = replace(page, bars=page.bars.clear(), conclusive=True)
+    for half in halves(interval_name, window):
+        whole = _joined(whole, await fetch_whole(source, symbol, interval_name, half, now=now))
+    return whole
 
 
 async def iter_confirmed(
@@ -90,13 +108,13 @@ async def _confirm(
     now: datetime,
     confirmations: int,
 ) -> Confirmed:
-    page = await source.fetch_page(symbol, interval_name, window, now=now)
+    page = await fetch_whole(source, symbol, interval_name, window, now=now)
     missing = missing_opens(page, opens)
     for _ in range(confirmations - 1):
         if missing.is_empty():
             break
         holes = Window(missing[0], interval(interval_name).next(missing[-1]))
-        page = _joined(page, await source.fetch_page(symbol, interval_name, holes, now=now))
+        page = _joined(page, await fetch_whole(source, symbol, interval_name, holes, now=now))
         missing = missing_opens(page, opens)
     return Confirmed(page, missing)
 
@@ -116,9 +134,9 @@ def _joined(page: Page, again: Page) -> Page:
     )
 
 
-async def _in_order(jobs, concurrency: int) -> AsyncIterator:
+async def _in_order(jobs: Iterable[Coroutine[Any, Any, T]], concurrency: int) -> AsyncIterator[T]:
     """Yield the results of coroutines in their order while at most `concurrency` of them run."""
-    running: deque[asyncio.Task] = deque()
+    running: deque[asyncio.Future[T]] = deque()
     try:
         for job in jobs:
             running.append(asyncio.ensure_future(job))

@@ -101,6 +101,12 @@ def slots(interval_name: str, window: Window) -> int:
     return sum(1 for _ in grid.opens(window.start, window.end))
 
 
+def halves(interval_name: str, window: Window) -> tuple[Window, Window]:
+    """Return the window cut in the middle, at an open."""
+    middle = _advance(interval_name, window.start, slots(interval_name, window) // 2, window.end)
+    return Window(window.start, middle), Window(middle, window.end)
+
+
 def kline_request(symbol: str, interval_name: str, window: Window, *, type: str | None = None) -> Request:
     """Return the request for one window of completed bars."""
     params = [

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -90,6 +91,14 @@ def shared_budget(settings: SourceSettings) -> SharedBudget:
     folder = Path(settings.budget_dir) if settings.budget_dir else default_folder()
     limits = per_minute(settings.requests_per_minute, lease_s=settings.timeout_s)
     return SharedBudget(folder, scope_of(settings.base_url, settings.api_key), limits)
+
+
+def scratch_folder(settings: SourceSettings, lake_root: str) -> Path:
+    """Return where pages wait for their commit: inside a local lake; for object storage, beside the rate budget."""
+    if "://" not in lake_root:
+        return Path(lake_root) / ".spool"
+    folder = Path(settings.budget_dir) if settings.budget_dir else default_folder()
+    return folder / "spool" / quote(lake_root, safe="")
 
 
 @asynccontextmanager

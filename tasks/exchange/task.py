@@ -1,4 +1,4 @@
-"""The exchange room's door: fetch a month of one symbol into the lake, as a Prefect task or without Prefect."""
+"""The exchange room's door: bring a month of one symbol into the lake, as a Prefect task or without Prefect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.errors import TransientError
-from tasks.exchange.backfill import BackfillReceipt, Progress, fetch_month
+from tasks.exchange.backfill import backfill_range
+from tasks.exchange.receipt import BackfillReceipt, Progress
 from tasks.exchange.source import SourceSettings
 
 
@@ -40,9 +41,11 @@ async def backfill_month(
     start: datetime,
     end: datetime,
     source: SourceSettings,
+    calendar: str = "always_open",
+    refresh: bool = False,
     progress: Progress | None = None,
 ) -> BackfillReceipt:
-    """Fetch the bars of ``[start, end)`` and write them to the lake; pages are coroutines inside.
+    """Bring the bars of ``[start, end)`` into the lake; pages are coroutines inside.
 
     Args:
         lake_root: Where the lake is.
@@ -51,6 +54,10 @@ async def backfill_month(
         start: First open.
         end: Exclusive; a month or less.
         source: Which vendor, with which key, how fast.
+        calendar: When the market trades, as `lake.calendar.TradingCalendar.parse` reads it.
+        refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
         progress: Called after every page with what was done so far.
     """
-    return await fetch_month(lake_root, symbol, interval, start, end, source, progress=progress)
+    return await backfill_range(
+        lake_root, symbol, interval, start, end, source, calendar=calendar, refresh=refresh, progress=progress
+    )
