@@ -58,6 +58,7 @@ class GapReason(StrEnum):
     SILENT = "subscription silent"
     OVERFLOW = "trades dropped: the consumer was too slow"
     NOT_RUNNING = "not running"
+    NOT_WRITTEN = "not written: the lake refused for too long"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,4 +32,17 @@ def confirmed(topic: Topic, at: float) -> GapEnded | None:
     if topic.channel != "trade":
         return None
     topic.seen = at if topic.seen is None else topic.seen
-    return end(topic, at) if topic.gap_reason == GapReason.LOST else None
+    return end(topic, at) if topic.gap_reason in (GapReason.LOST, GapReason.NOT_RUNNING) else None
+
+
+def resume(topic: Topic, last: float) -> None:
+    """Open the gap since an earlier run recorded this topic last: a start is a reconnect after a long outage."""
+    topic.seen = topic.gap_start = last
+    topic.gap_reason = GapReason.NOT_RUNNING
+
+
+def unfinished(topic: Topic, at: float) -> GapEnded | None:
+    """Return the open gap as far as `at`, for a record that ends here; it stays open."""
+    if topic.gap_start is None:
+        return None
+    return GapEnded(topic.channel, topic.symbol, GapReason(topic.gap_reason), topic.gap_start, max(topic.gap_start, at))

@@ -78,10 +78,11 @@ class Link:
         self._next_check = now + 1.0
         self.ask()
 
-    def closed(self) -> None:
-        """Open a gap of everything that was whole, from the last frame on."""
+    def closed(self, *, wanted: bool) -> None:
+        """Open a gap of everything that was whole, from the last frame on; an end that was asked for is none."""
         for topic in self.subscriptions.topics.values():
-            self._tell(gaps.begin(topic, GapReason.LOST, self.heartbeat.last_frame))
+            if wanted:
+                self._tell(gaps.begin(topic, GapReason.LOST, self.heartbeat.last_frame))
             topic.watched_from, topic.strikes = None, 0
 
     def ask(self) -> None:

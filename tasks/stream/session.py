@@ -7,7 +7,7 @@ that every (state, input) pair can be tested as a function call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from random import Random
 
 from tasks.stream import gaps
@@ -110,6 +110,12 @@ class Session:
         """The bars missed by `symbols` have been fetched."""
         self.link.unfilled.difference_update(symbols)
         self._assess(now)
+
+    def resume(self, last: Mapping[Key, float]) -> None:
+        """Continue an earlier run: what it recorded last, on our monotonic clock, is where each gap begins."""
+        for key, topic in self.link.subscriptions.topics.items():
+            if key in last:
+                gaps.resume(topic, last[key])
 
     # What the driver saw
 
@@ -245,7 +251,7 @@ class Session:
         self._events.append(StateChanged(now, before, after, reason))
         if before in CONNECTED and after not in CONNECTED:
             self.backoff.flowing(now, False)
-            self.link.closed()
+            self.link.closed(wanted=self._wanted)
         if after is State.CONNECTING:
             self._begin_attempt(now)
         elif before is State.CONNECTING and after in CONNECTED:

@@ -325,7 +325,7 @@ def _seconds(value: str | None) -> float | None:
 
 class _Connection(msgspec.Struct):
     id: str | int
-    alive: bool = True
+    status: str = "active"
 
 
 class _Connections(msgspec.Struct):
@@ -340,7 +340,7 @@ async def _close_dead_connections(http: aiohttp.ClientSession, endpoint: Endpoin
         connections = msgspec.json.decode(await response.read(), type=_Connections).data
     closed = 0
     for connection in connections:
-        if not connection.alive:
+        if connection.status == "stale":
             async with http.delete(f"{base}/{connection.id}", headers=headers) as response:
                 closed += response.status == 200
     return closed

@@ -73,6 +73,7 @@ class _Chunk:
     symbols: tuple[str, ...]
     attempts: int = 0
     deadline: float = 0.0
+    by_symbol: bool = False  # the server has answered for some of its symbols, so it names what it means
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,18 +216,17 @@ class Subscriptions:
         return topic
 
     def _subscribed(self, chunk: _Chunk, answer: Answer, named: list[str], cure: Cure) -> Verdict:
-        self._flying = None
+        if cure in (Cure.PENALTY, Cure.QUOTA, Cure.RETRY, Cure.DENY, Cure.REAP):
+            self._requeue()
+            return Verdict((), (), cure)
+        self._answered_for(chunk, named)
         topics = tuple(self.topics[chunk.channel, symbol] for symbol in named if (chunk.channel, symbol) in self.topics)
         if cure is Cure.NONE:
             for topic in topics:
                 topic.standing = Standing.CONFIRMED
-            self._ask_rest(chunk, named)
             return Verdict(topics, (), cure)
-        if cure in (Cure.PENALTY, Cure.QUOTA, Cure.RETRY, Cure.DENY, Cure.REAP):
-            self._queue.appendleft(chunk)
-            return Verdict((), (), cure)
-        if len(chunk.symbols) > 1 and cure in (Cure.DROP, Cure.SHRINK):
-            self._halve(chunk)
+        if len(named) > 1 and cure in (Cure.DROP, Cure.SHRINK) and not chunk.by_symbol:
+            self._halve(chunk.channel, named)
             return Verdict((), (), Cure.NONE)
         self._limit_reached = self._limit_reached or cure is Cure.SHRINK
         return Verdict((), self._refuse(topics, answer.code), cure)
@@ -247,17 +247,18 @@ class Subscriptions:
             topic.standing, topic.refusal = Standing.REFUSED, code
         return tuple(refused)
 
-    def _halve(self, chunk: _Chunk) -> None:
+    def _halve(self, channel: Channel, symbols: list[str]) -> None:
         """Ask again in halves, so that one bad symbol, or a small plan, does not refuse its neighbours."""
-        middle = len(chunk.symbols) // 2
-        self._queue.appendleft(_Chunk("subscribe", chunk.channel, chunk.symbols[middle:]))
-        self._queue.appendleft(_Chunk("subscribe", chunk.channel, chunk.symbols[:middle]))
+        middle = len(symbols) // 2
+        self._queue.appendleft(_Chunk("subscribe", channel, tuple(symbols[middle:])))
+        self._queue.appendleft(_Chunk("subscribe", channel, tuple(symbols[:middle])))
 
-    def _ask_rest(self, chunk: _Chunk, named: list[str]) -> None:
-        """A partial answer confirms what it names; ask for the rest again."""
-        rest = tuple(symbol for symbol in chunk.symbols if symbol not in named)
-        if rest:
-            self._queue.appendleft(_Chunk("subscribe", chunk.channel, rest, attempts=chunk.attempts))
+    def _answered_for(self, chunk: _Chunk, named: list[str]) -> None:
+        """Take the symbols of an answer off the command on its way; the rest still waits for its own."""
+        chunk.by_symbol = chunk.by_symbol or len(named) < len(chunk.symbols)
+        chunk.symbols = tuple(symbol for symbol in chunk.symbols if symbol not in named)
+        if not chunk.symbols:
+            self._flying = None
 
     def _requeue(self) -> None:
         if self._flying is not None:

@@ -459,3 +459,28 @@ def test_garbage_is_told_at_powers_of_two(session_in) -> None:
         session.receive(b"\x00garbage", 0.5)
     assert len(of(session, Alarm)) == 10
     assert session.state is State.LIVE
+
+
+def test_answers_by_symbol_are_taken_at_their_word() -> None:
+    """A server that answers for each symbol is believed: what it names is confirmed or refused, nothing else asked."""
+    session = make([("ticker", symbol) for symbol in "ABCD"])
+    session.start(0.0)
+    session.opened(0.0)
+    assert len(sent(session)) == 1
+    session.receive(answer(0, "subscribe", "ticker", ["A", "C"]), 0.0)
+    session.receive(answer(2002, "subscribe", "ticker", ["B", "D"]), 0.0)
+    assert sent(session) == []
+    assert [topic.symbol for topic in session.link.subscriptions.refused] == ["B", "D"]
+    assert session.state is State.LIVE_PARTIAL
+
+
+def test_what_a_partial_answer_leaves_out_is_asked_again() -> None:
+    """Symbols that no answer named are asked for again after the wait for the answer."""
+    session = make([("ticker", symbol) for symbol in "AB"])
+    session.start(0.0)
+    session.opened(0.0)
+    sent(session)
+    session.receive(answer(0, "subscribe", "ticker", ["A"]), 0.0)
+    session.receive(pong(), 4.0)
+    session.tick(5.0)
+    assert [command["data"]["symbols"] for command in sent(session)] == [["B"]]

@@ -1,0 +1,226 @@
+"""The stream at work on the local market: recorded, monitored, refilled, and honest about what it missed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import polars as pl
+import pytest
+from pydantic import SecretStr
+
+from lake.store import Lake
+from tasks.errors import TransientError, UnknownSymbolError
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.market import generated
+from tasks.simulator.server import Simulator
+from tasks.stream.desk import Desk, DeskPolicy
+from tasks.stream.policy import SessionPolicy
+from tasks.stream.recording import ALERTS, DEPTH, OUTAGES, TRADES, Recorder, last_recorded
+from tasks.stream.refill import Refill
+from tasks.stream.service import StreamService
+from tasks.stream.session import Session
+from tasks.stream.socket import Endpoint
+from tasks.stream.states import State
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+KEYS = [(channel, symbol) for channel in ("depth", "trade") for symbol in SYMBOLS]
+
+
+@pytest.fixture(scope="module")
+def market():
+    """Return two symbols of six hours."""
+    return generated(seed=7, symbols=SYMBOLS, interval="1m", start=START, end=START + timedelta(hours=6))
+
+
+def service(simulator: Simulator, lake: Lake | None, **options) -> StreamService:
+    """Return a service for the simulator, with short waits."""
+    epoch_ms = time.time() * 1000 - time.monotonic() * 1000
+    policy = SessionPolicy(backoff_base_s=0.01, backoff_cap_s=0.05, close_timeout_s=0.5, connects_per_window=10_000)
+    rng = Random(1)
+    session = Session(KEYS, policy=policy, rng=rng, epoch_ms=epoch_ms, refilled="refill" in options)
+    recorder = None if lake is None else Recorder(lake)
+    desk = Desk(SYMBOLS, DeskPolicy(), recorder=recorder, on_alert=lambda alert: None, to_wall_ms=session.wall_ms)
+    endpoint = Endpoint(simulator.stream_url, simulator.url, SecretStr(simulator.api_key))
+    return StreamService(session, endpoint, desk, recorder=recorder, **options)
+
+
+@contextlib.asynccontextmanager
+async def running(work: StreamService) -> AsyncIterator[None]:
+    """Run a service for the length of the block, then stop it cleanly."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(work.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 10.0)
+
+
+async def until(condition, timeout_s: float = 10.0) -> None:
+    """Poll a condition; the service offers no event for it."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_streamed_is_what_rest_serves(market, tmp_path: Path) -> None:
+    """Trades recorded from the stream, summed by minute, are the volume of the market's own bars."""
+    lake = Lake(tmp_path)
+    with Simulator(market, now=MarketClock(START + timedelta(hours=1), speed=120.0)) as simulator:
+        work = service(simulator, lake)
+        async with running(work):
+            await until(lambda: work.desk.seats["BTCUSDT"].tape.last_ms >= (START.timestamp() + 3780) * 1000)
+        trades = lake.scan(TRADES).filter(pl.col("symbol") == "BTCUSDT").collect()
+        minute = START + timedelta(hours=1, minutes=1)
+        streamed = trades.filter(pl.col("timestamp").is_between(minute, minute + timedelta(minutes=1), closed="left"))
+        bar = market.bars("BTCUSDT", "1m", minute, minute + timedelta(minutes=1)).row(0, named=True)
+    assert streamed["quantity"].sum() == pytest.approx(bar["volume"], rel=1e-6)
+    assert streamed["price"].max() == pytest.approx(bar["high"])
+    assert trades["id"].is_unique().all()
+    assert lake.scan(DEPTH).collect().height > 2
+    assert not lake.exists(OUTAGES)
+
+
+async def test_outages_are_stored_and_cover_those_injected(market, tmp_path: Path) -> None:
+    """Each strike leaves one outage a subscription, around the moment of the strike."""
+    lake, struck = Lake(tmp_path), []
+    with Simulator(market, now=MarketClock(START, speed=60.0)) as simulator:
+        work = service(simulator, lake)
+        async with running(work):
+            for how in ("rst", "fin", "close", "mid_frame"):
+                await until(lambda: all(one.gap_start is None and one.seen for one in topics(work)))
+                struck.append(datetime.now(UTC))
+                await asyncio.to_thread(simulator.strike, how)
+                await until(lambda: work.session.state is not State.LIVE)
+            await until(lambda: work.session.state is State.LIVE)
+    outages = lake.scan(OUTAGES).collect()
+    slack = timedelta(seconds=0.5)
+    for key in KEYS:
+        mine = outages.filter((pl.col("channel") == key[0]) & (pl.col("symbol") == key[1])).sort("start")
+        assert mine.height == len(struck)
+        for row, at in zip(mine.iter_rows(named=True), struck, strict=True):
+            assert at - slack <= row["start"] <= at + slack
+            assert row["start"] <= row["end"] <= at + timedelta(seconds=5)
+
+
+def topics(work: StreamService):
+    """Return the service's topics."""
+    return work.session.link.subscriptions.topics.values()
+
+
+async def test_a_restart_stores_the_time_it_was_away(market, tmp_path: Path) -> None:
+    """What was recorded last is where the outage of the next run begins."""
+    lake = Lake(tmp_path)
+    with Simulator(market, now=MarketClock(START, speed=60.0)) as simulator:
+        work = service(simulator, lake)
+        async with running(work):
+            await until(lambda: work.session.state is State.LIVE and work.desk.seats["ETHUSDT"].tape.count > 5)
+        last = last_recorded(lake, KEYS)
+        assert set(last) == set(KEYS)
+        again = service(simulator, lake)
+        again.session.resume({key: at.timestamp() - again.session.epoch_ms / 1000 for key, at in last.items()})
+        async with running(again):
+            await until(lambda: again.session.state is State.LIVE)
+    outages = lake.scan(OUTAGES).filter(pl.col("reason") == "not running").collect()
+    starts = {(row["channel"], row["symbol"]): row["start"] for row in outages.iter_rows(named=True)}
+    assert set(starts) == set(KEYS)
+    assert all(abs(starts[key] - last[key]) < timedelta(milliseconds=1) for key in KEYS)
+
+
+async def test_a_gap_is_refilled_before_the_stream_is_live_again(market) -> None:
+    """After a cut the state is resync until the bars of every symbol are fetched; a passing fault is tried again."""
+    asked: list[str] = []
+    allowed = asyncio.Event()
+
+    async def fill(symbol: str) -> int:
+        asked.append(symbol)
+        await allowed.wait()
+        if len(asked) == 1:
+            raise TransientError("busy")
+        return 3
+
+    with Simulator(market, now=MarketClock(START, speed=60.0)) as simulator:
+        refill = Refill(fill, lambda symbol: work.driver.tell(lambda session, now: session.resynced(now, [symbol])))
+        work = service(simulator, None, refill=refill)
+        async with running(work):
+            await until(lambda: work.session.state is State.LIVE)
+            await asyncio.to_thread(simulator.strike, "rst")
+            await until(lambda: work.session.state is State.RESYNC)
+            allowed.set()
+            await until(lambda: work.session.state is State.LIVE)
+    assert set(asked) == set(SYMBOLS)
+    assert refill.written >= 6
+
+
+async def test_a_symbol_that_cannot_be_filled_does_not_stop_the_others() -> None:
+    """A symbol the vendor does not know is given up and named; the next one is fetched."""
+    done: list[str] = []
+
+    async def fill(symbol: str) -> int:
+        if symbol == "NOPE":
+            raise UnknownSymbolError("NOPE: not listed")
+        return 1
+
+    refill = Refill(fill, done.append)
+    refill.after_gap("NOPE")
+    refill.follow(["A", "B"])
+    task = asyncio.create_task(refill.run())
+    await until(lambda: len(done) == 3)
+    task.cancel()
+    assert done == ["NOPE", "A", "B"]
+    assert refill.failed == {"NOPE": "NOPE: not listed"}
+
+
+async def test_the_snapshot_is_plain_and_whole(market) -> None:
+    """The page's state is JSON without NaN, and names every symbol."""
+    import json
+
+    with Simulator(market, now=MarketClock(START, speed=10.0)) as simulator:
+        work = service(simulator, None)
+        before = json.dumps(work.snapshot(), allow_nan=False)
+        async with running(work):
+            await until(lambda: all(seat.book.quote(time.monotonic()).validity.ok for seat in work.desk.seats.values()))
+            after = json.loads(json.dumps(work.snapshot(), allow_nan=False))
+    assert '"idle"' in before
+    assert [one["symbol"] for one in after["symbols"]] == list(SYMBOLS)
+    assert all(one["valid"] and one["pressure_ratio"] > 0 for one in after["symbols"])
+    assert simulator.api_key not in json.dumps(after)
+
+
+class Refusing(Lake):
+    """A lake that cannot be written for a while."""
+
+    refuses = True
+
+    def append(self, table, rows, *, partition_by=()):
+        """Refuse, or write."""
+        if self.refuses:
+            raise TransientError("disk full")
+        return super().append(table, rows, partition_by=partition_by)
+
+
+def test_rows_wait_for_a_lake_that_refuses(tmp_path: Path) -> None:
+    """Rows stay in order while the lake refuses, and what memory cannot hold becomes an outage."""
+    from tasks.stream.messages import Trade
+
+    lake = Refusing(tmp_path)
+    recorder = Recorder(lake, max_rows=10)
+    for number in range(25):
+        recorder.trade("A", Trade(number, 1.0, 1.0, "buy", 1_000 * number), 1_000.0 * number)
+    with pytest.raises(TransientError):
+        recorder.flush()
+    lake.refuses = False
+    recorder.flush()
+    rows = lake.scan(TRADES).collect().sort("timestamp")
+    assert rows["id"].to_list() == [str(number) for number in range(15, 25)]
+    assert recorder.lost == 15
+    (outage,) = lake.scan(OUTAGES).collect().iter_rows(named=True)
+    assert (outage["start"].second, outage["end"].second) == (0, 14)
+    assert not lake.exists(ALERTS)
