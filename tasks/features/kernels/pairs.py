@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from tasks.errors import InputError
-from tasks.features.kernels.deviation import CONDITION, STEPS
+from tasks.features.kernels.deviation import CONDITION, steps_between
 
 
 @njit(cache=True, nogil=True)
@@ -41,7 +41,7 @@ def _pair_moments(x, y, window, correlate):
         raise InputError("x and y: expected equally many bars")
     if size < window:
         return out
-    inverse, limit = 1.0 / window, max(STEPS, 2 * window)
+    inverse, limit = 1.0 / window, steps_between(window)
     ax, ay, sx, sy, sxx, syy, sxy, bad = _fresh_products(x, y, 0, window)
     peak_x, peak_y, due = sxx, syy, window - 1 + limit
     same_x, same_y = 1, 1

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from tasks.errors import InputError
-from tasks.features.kernels.deviation import CONDITION, STEPS, fresh_squares, rolling_std
+from tasks.features.kernels.deviation import CONDITION, fresh_squares, rolling_std, steps_between
 
 #: Lags of the Hurst fit, in bars. Powers of two space the logarithms evenly.
 HURST_LAGS = (1, 2, 4, 8, 16)
@@ -35,12 +35,12 @@ def rolling_skew(values, window):
         raise InputError("window: expected at least 3 bars")
     if size < window:
         return out
-    inverse, limit = 1.0 / window, max(STEPS, 2 * window)
+    inverse, limit = 1.0 / window, steps_between(window)
     correction = np.sqrt(window * (window - 1.0)) / (window - 2.0)
     same = 1
     for i in range(1, window - 1):
         same = same + 1 if values[i] == values[i - 1] else 1
-    anchor, first, second, bad = fresh_squares(values, 0, window)
+    anchor, first, second, bad = fresh_squares(values[:window])
     third, peak, due = _fresh_cubes(values, 0, window, anchor), second, window - 1 + limit
     for i in range(window - 1, size):
         same = same + 1 if values[i] == values[i - 1] else 1
@@ -56,7 +56,7 @@ def rolling_skew(values, window):
             peak = max(peak, second)
         mean = first * inverse
         if i >= due or not second - mean * first >= CONDITION * peak:
-            anchor, first, second, bad = fresh_squares(values, i - window + 1, i + 1)
+            anchor, first, second, bad = fresh_squares(values[i - window + 1 : i + 1])
             third, peak, due = _fresh_cubes(values, i - window + 1, i + 1, anchor), second, i + limit
             mean = first * inverse
         if bad == 0 and same < window:
