@@ -30,8 +30,8 @@ def crossover_signal(
     fast, slow = rows[use[0]], rows[use[1]]
     entries[0] = exits[0] = False
     for t in range(1, fast.size):
-        entries[t] = fast[t] > slow[t] and fast[t - 1] <= slow[t - 1]
-        exits[t] = fast[t] < slow[t] and fast[t - 1] >= slow[t - 1]
+        entries[t] = (fast[t] > slow[t]) & (fast[t - 1] <= slow[t - 1])
+        exits[t] = (fast[t] < slow[t]) & (fast[t - 1] >= slow[t - 1])
 
 
 STRATEGY = Strategy(

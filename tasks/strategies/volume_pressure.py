@@ -48,8 +48,8 @@ def pressure_signal(
     pressure, entry, leave = rows[use[0]], params[1], params[2]
     entries[0] = exits[0] = False
     for t in range(1, pressure.size):
-        entries[t] = pressure[t] > entry and pressure[t - 1] <= entry
-        exits[t] = pressure[t] < leave and pressure[t - 1] >= leave
+        entries[t] = (pressure[t] > entry) & (pressure[t - 1] <= entry)
+        exits[t] = (pressure[t] < leave) & (pressure[t - 1] >= leave)
 
 
 STRATEGY = Strategy(

@@ -19,6 +19,11 @@ class Costs(BaseModel):
         slippage_bps: Distance between the bar's open and our price, each way, in basis points.
         direction: Which side of the signals to trade, see `tasks.strategies.strategy`.
         initial_cash: Quote asset at the start; each entry uses all of it.
+        stop_loss: Exit where the price is this fraction against the entry, None for never. Checked on every bar that
+            ends with the position open, its own entry bar included, after the fills at the open: a bar that opens
+            beyond the level fills at its open, otherwise at the level; where stop and take-profit both lie within one
+            bar the stop is taken. Both pay slippage.
+        take_profit: The same on the other side.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +33,8 @@ class Costs(BaseModel):
     slippage_bps: float = Field(2.0, ge=0, lt=5_000)
     direction: Literal["long", "short", "both"] = "long"
     initial_cash: float = Field(10_000.0, gt=0)
+    stop_loss: float | None = Field(None, gt=0, lt=1)
+    take_profit: float | None = Field(None, gt=0)
 
     def scaled(self, factor: float) -> Costs:
         """Return the same rules with every cost multiplied, for the sensitivity table."""

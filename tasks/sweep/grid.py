@@ -61,6 +61,10 @@ class Grid:
             rows[k] = spec.compute(bars)
         return rows
 
+    def pick(self, chosen: Sequence[int]) -> Grid:
+        """Return the grid of the chosen combinations alone, with only the rows they read."""
+        return Grid(self.strategy, tuple(self.sets[k] for k in chosen))
+
     def frame(self) -> pl.DataFrame:
         """Return the sets as a table, one column a parameter."""
         return pl.DataFrame([params.model_dump() for params in self.sets])

@@ -11,6 +11,7 @@ import polars as pl
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
 from tasks.strategies.strategy import CLOSE, OPEN, bar_matrix
+from tasks.sweep.costs import Costs
 
 _YEAR = timedelta(days=365)
 
@@ -41,6 +42,10 @@ class SweepBars:
     def closes(self) -> np.ndarray:
         """Close prices."""
         return self.matrix[CLOSE]
+
+    def slippage(self, costs: Costs) -> np.ndarray:
+        """Return the slippage of a fill on each bar, as a fraction."""
+        return np.full(len(self), costs.slippage_bps / 1e4)
 
     def __len__(self) -> int:
         return self.matrix.shape[1]

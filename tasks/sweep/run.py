@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from vectorbt.portfolio import dispatch as portfolio
@@ -20,7 +21,8 @@ from tasks.sweep.costs import Costs
 from tasks.sweep.market import SweepBars
 
 _ENGINE = "rust"
-_REVERSE = 3  # vectorbt.portfolio.enums.OppositeEntryMode.Reverse
+# vectorbt.portfolio.enums: OppositeEntryMode.Reverse, StopEntryPrice.FillPrice, StopExitPrice.StopMarket
+_REVERSE, _FILL_PRICE, _STOP_MARKET = 3, 2, 1
 #: Bars × combinations held at once: about 60 bytes a cell, so 120 MB.
 CELLS_PER_CHUNK = 2_000_000
 
@@ -80,18 +82,61 @@ def simulate(bars: SweepBars, entries: np.ndarray, exits: np.ndarray, costs: Cos
     """Run (columns, bars) boolean signals over the bars of `segment`, each column from `costs.initial_cash`."""
     entries, exits = entries[:, segment], exits[:, segment]
     columns, rows = entries.shape
-    opens, closes = bars.opens[segment], bars.closes[segment]
     tradable = bars.tradable[segment].copy()
     tradable[0] = False
-    orders = _orders(fills(entries, exits, tradable, costs.direction), opens, closes, costs)
-    return _account(orders, closes, rows, columns, costs, bars.periods_per_year)
+    told = _orders if costs.stop_loss is None and costs.take_profit is None else _orders_with_stops
+    orders = told(fills(entries, exits, tradable, costs.direction), bars, segment, tradable, costs)
+    return _account(orders, bars.closes[segment], rows, columns, costs, bars.periods_per_year)
 
 
-def _orders(
-    signals: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray], opens: np.ndarray, closes: np.ndarray, costs: Costs
+_Signals = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _orders(signals: _Signals, bars: SweepBars, segment: slice, tradable: np.ndarray, costs: Costs) -> np.ndarray:
+    opens = bars.opens[segment][:, None]
+    return _simulate(
+        signals, costs, bars.slippage(costs)[segment][:, None], price=opens, val_price=opens, use_stops=False
+    )
+
+
+def _orders_with_stops(
+    signals: _Signals, bars: SweepBars, segment: slice, tradable: np.ndarray, costs: Costs
 ) -> np.ndarray:
+    """Give VectorBT two rows a bar: the open, where signals fill, and the rest of the bar, where its stops look.
+
+    With one row a bar it would not look at stops on the bar of the entry, which flatters. A row of NaN prices never
+    meets a stop: the first row of each bar, and the second of a bar that is not tradable.
+    """
+    rows = 2 * len(tradable)
+    wide = np.zeros((4, rows, signals[0].shape[1]), dtype=bool)
+    wide[:, ::2] = signals
+    looked = {}
+    for name, values in zip(("open", "high", "low", "close"), bars.matrix[:4], strict=True):
+        column = np.full((rows, 1), np.nan)
+        column[1::2, 0] = np.where(tradable, values[segment], np.nan)
+        looked[name] = column
+    price = np.repeat(bars.opens[segment], 2)[:, None]
+    orders = _simulate(
+        (wide[0], wide[1], wide[2], wide[3]),
+        costs,
+        np.repeat(bars.slippage(costs)[segment], 2)[:, None],
+        price=price,
+        val_price=price,
+        sl_stop=np.asarray(np.nan if costs.stop_loss is None else costs.stop_loss),
+        tp_stop=np.asarray(np.nan if costs.take_profit is None else costs.take_profit),
+        stop_entry_price=np.asarray(_FILL_PRICE),
+        stop_exit_price=np.asarray(_STOP_MARKET),
+        use_stops=True,
+        **looked,
+    )
+    orders["idx"] //= 2
+    return orders
+
+
+def _simulate(signals: _Signals, costs: Costs, slippage: np.ndarray, **told: Any) -> np.ndarray:
+    """Call VectorBT's simulator and return its order records."""
+    shape = signals[0].shape
     long_entries, long_exits, short_entries, short_exits = signals
-    shape = long_entries.shape
     orders, _ = portfolio.simulate_from_signals(
         shape,
         np.ones(shape[1], dtype=np.int64),
@@ -101,16 +146,13 @@ def _orders(
         long_exits=long_exits,
         short_entries=short_entries,
         short_exits=short_exits,
-        price=opens[:, None],
-        val_price=opens[:, None],
-        close=closes[:, None],
         fees=np.asarray(costs.fee_bps / 1e4),
         fixed_fees=np.asarray(costs.fixed_fee),
-        slippage=np.asarray(costs.slippage_bps / 1e4),
+        slippage=slippage,
         upon_opposite_entry=np.asarray(_REVERSE),
-        use_stops=False,
-        max_orders=int(sum(flags.sum() for flags in signals)) + 1,
+        max_orders=2 * int(sum(flags.sum() for flags in signals)) + 1,
         engine=_ENGINE,
+        **told,
     )
     return orders
 

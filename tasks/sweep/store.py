@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lake.store import Lake
@@ -20,7 +21,7 @@ from tasks.sweep import result
 from tasks.sweep.result import SweepResult
 
 RUNS, GRID, WINDOWS, EQUITY, TRADES = (f"sweeps/{name}" for name in ("runs", "grid", "windows", "equity", "trades"))
-TRIALS = "sweeps/trials"
+TRIALS, CHUNKS = "sweeps/trials", "sweeps/chunks"
 _JSON = ("params", "metrics", "verdict_details", "record")
 _TEXT = ("run_id", "symbol", "interval", "strategy", "verdict")
 
@@ -84,6 +85,40 @@ def write_trials(
         )
         lake.append(TRIALS, rows, partition_by=("symbol",))
     return len(fresh)
+
+
+class LakeCheckpoints:
+    """Finished chunks of unfinished sweeps: one commit a chunk, so that a killed sweep loses only those under way.
+
+    Args:
+        lake: Where they are kept.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+
+    def read(self, key: str) -> dict[int, np.ndarray]:
+        """Return the chunks kept for a question: first combination → (combinations, segments, figures)."""
+        if not self._lake.exists(CHUNKS):
+            return {}
+        rows = self._lake.scan(CHUNKS).filter(pl.col("question") == key).collect()
+        return {row["first"]: _figures(row) for row in rows.iter_rows(named=True)}
+
+    def keep(self, key: str, first: int, figures: np.ndarray) -> None:
+        """Keep one chunk; keeping it twice keeps it once."""
+        row = {"question": key, "first": first, "shape": json.dumps(figures.shape), "figures": figures.tobytes()}
+        where = {"question": key, "first": first}
+        self._lake.replace(CHUNKS, pl.DataFrame([row]), where=where, partition_by=("question",))
+
+    def drop(self, key: str) -> None:
+        """Forget the chunks of a question whose result is stored."""
+        if self._lake.exists(CHUNKS):
+            nothing = self._lake.scan(CHUNKS).head(0).collect()
+            self._lake.replace(CHUNKS, nothing, where={"question": key})
+
+
+def _figures(row: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(row["figures"], dtype=np.float64).reshape(json.loads(row["shape"]))
 
 
 def _run_row(finished: SweepResult) -> pl.DataFrame:

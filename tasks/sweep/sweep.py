@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,52 +10,19 @@ import polars as pl
 
 from tasks.strategies.registry import get
 from tasks.sweep import run
+from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
-from tasks.sweep.grid import Grid, plan_grid
-from tasks.sweep.market import SweepBars, prepare_bars
+from tasks.sweep.fused import Checkpoints, run_grid
+from tasks.sweep.grid import plan_grid
+from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
+from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
 from tasks.sweep.verdict import Verdict, judge
-from tasks.sweep.windows import Window, WindowPlan, plan_windows
+from tasks.sweep.windows import WindowPlan, plan_windows
 
 _SHARPE = FIGURES.index("sharpe")
-
-
-@dataclass(frozen=True)
-class Question:
-    """Everything that decides a sweep's answer, prepared: the engines and the judge read this and nothing else."""
-
-    bars: SweepBars
-    grid: Grid
-    rows: np.ndarray
-    windows: tuple[Window, ...]
-    costs: Costs
-
-    @property
-    def in_sample(self) -> slice:
-        """The span the winner is chosen on: the train part of the first window, before every test."""
-        return slice(self.windows[0].train_start, self.windows[0].train_stop)
-
-    @property
-    def out_of_sample(self) -> slice:
-        """Every test part, which lie side by side."""
-        return slice(self.windows[0].test_start, self.windows[-1].test_stop)
-
-    @property
-    def segments(self) -> tuple[slice, ...]:
-        """In-sample span, out-of-sample span, then the train part of each further window."""
-        later = (slice(window.train_start, window.train_stop) for window in self.windows[1:])
-        return (self.in_sample, self.out_of_sample, *later)
-
-    def signals(self, chosen: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Return (combinations, bars) entries and exits of the chosen combinations, over all bars."""
-        shape = (len(chosen), len(self.bars))
-        entries, exits = np.empty(shape, dtype=bool), np.empty(shape, dtype=bool)
-        write, grid = self.grid.strategy.signal, self.grid
-        for k, index in enumerate(chosen):
-            write(self.bars.matrix, self.rows, grid.use[index], grid.vectors[index], entries[k], exits[k])
-        return entries, exits
 
 
 def run_sweep(
@@ -73,6 +37,8 @@ def run_sweep(
     expected: pl.Series | None = None,
     periods_per_year: float | None = None,
     earlier: Mapping[str, float] | None = None,
+    checkpoints: Checkpoints | None = None,
+    seed: int = 0,
     provenance: Mapping[str, Any] | None = None,
 ) -> SweepResult:
     """Sweep one strategy over one symbol and judge the winner.
@@ -88,32 +54,35 @@ def run_sweep(
         expected: Every open the calendar promises; None for a market that never closes.
         periods_per_year: See `market.prepare_bars`.
         earlier: Trials already made on this data and strategy, by `trial_key`, with their per-period Sharpe ratio.
-        provenance: Goes into the record as it is (code version, lake version, seed).
+        checkpoints: Where finished chunks are kept; None to keep none.
+        seed: Of everything random: the certified sample.
+        provenance: Goes into the record as it is (code version, lake version).
 
     Raises:
         InputError: Bars, grid or windows that cannot be swept.
+        DisagreementError: The fused engine and VectorBT differ; nothing is returned.
     """
-    costs, plan = costs or Costs(), windows or WindowPlan()
+    plan = windows or WindowPlan()
     prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
     planned = plan_grid(get(strategy), grid)
     cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
-    question = Question(prepared, planned, planned.rows(prepared.matrix), cut, costs)
-    figures = run_grid(question)
+    question = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
+    figures = run_grid(question, checkpoints=checkpoints)
     chosen = choose(figures, len(cut))
+    certified = certify(question, figures, chosen, seed=seed)
     spans = _walk(question, chosen)
-    equity, trades = stitch(spans, prepared, costs.initial_cash)
+    equity, trades = stitch(spans, prepared, question.costs.initial_cash)
     metrics = _headline(spans, trades, question)
-    names = (trial_key(params.model_dump(), costs.model_dump()) for params in planned.sets)
-    trials = {**(earlier or {}), **dict(zip(names, _per_period(question, figures), strict=True))}
+    trials = {**(earlier or {}), **_trials(question, figures)}
     verdict = _judge(spans, metrics, trials, prepared.periods_per_year)
-    record = _record(question, plan, trials, provenance)
+    record = _record(question, trials, {"certified": len(certified), "seed": seed, **(provenance or {})})
     return SweepResult(
-        run_id=f"{strategy}-{_digest(symbol, interval, record, prepared)}",
+        run_id=f"{strategy}-{question.key[:12]}",
         symbol=symbol,
         interval=interval,
         strategy=strategy,
         params=planned.sets[chosen[0]].model_dump(),
-        grid=_grid_frame(planned, figures),
+        grid=_grid_frame(question, figures),
         windows=_windows_frame(question, figures, chosen, spans),
         equity=equity,
         trades=trades,
@@ -125,28 +94,12 @@ def run_sweep(
     )
 
 
-def run_grid(question: Question) -> np.ndarray:
-    """Simulate every combination over every segment with VectorBT: (combinations, segments, figures)."""
-    figures = np.empty((len(question.grid), len(question.segments), len(FIGURES)))
-    for part in run.chunks(len(question.grid), len(question.bars)):
-        entries, exits = question.signals(range(part.start, part.stop))
-        for s, segment in enumerate(question.segments):
-            figures[part, s] = run.simulate(question.bars, entries, exits, question.costs, segment).figures
-    return figures
-
-
 def choose(figures: np.ndarray, windows: int) -> list[int]:
     """Return the combination with the best train Sharpe for each window; ties go to the earlier one.
 
     A combination without a Sharpe (no trade) is chosen only where no other has one.
     """
-    columns = [0, *range(2, 1 + windows)]
-    return [int(np.argmax(np.nan_to_num(figures[:, s, _SHARPE], nan=-np.inf))) for s in columns]
-
-
-def trial_key(params: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
-    """Name one trial: the same parameters under the same costs are the same trial, however often they are run."""
-    return json.dumps([params, costs], sort_keys=True)
+    return [int(np.argmax(np.nan_to_num(figures[:, w, _SHARPE], nan=-np.inf))) for w in range(windows)]
 
 
 def trials_of(result: SweepResult) -> dict[str, float]:
@@ -156,8 +109,11 @@ def trials_of(result: SweepResult) -> dict[str, float]:
     return {trial_key(params, result.record["costs"]): ratio for params, ratio in zip(sets, ratios, strict=True)}
 
 
-def _per_period(question: Question, figures: np.ndarray) -> list[float]:
-    return (figures[:, 0, _SHARPE] / np.sqrt(question.bars.periods_per_year)).tolist()
+def _trials(question: Question, figures: np.ndarray) -> dict[str, float]:
+    per_period = figures[:, 0, _SHARPE] / question.bars.periods_per_year**0.5
+    costs = question.costs.model_dump()
+    keys = (trial_key(params.model_dump(), costs) for params in question.grid.sets)
+    return dict(zip(keys, per_period.tolist(), strict=True))
 
 
 def _walk(question: Question, chosen: list[int]) -> list[Span]:
@@ -210,18 +166,17 @@ def _judge(
     )
 
 
-def _grid_frame(grid: Grid, figures: np.ndarray) -> pl.DataFrame:
-    columns = {
-        f"{sample}_{name}": figures[:, s, f] for s, sample in enumerate(("is", "oos")) for f, name in enumerate(FIGURES)
-    }
-    return grid.frame().with_columns(**{name: pl.Series(values) for name, values in columns.items()})
+def _grid_frame(question: Question, figures: np.ndarray) -> pl.DataFrame:
+    places = {"is": 0, "oos": len(question.windows)}
+    columns = {f"{sample}_{name}": figures[:, s, f] for sample, s in places.items() for f, name in enumerate(FIGURES)}
+    return question.grid.frame().with_columns(**{name: pl.Series(values) for name, values in columns.items()})
 
 
 def _windows_frame(question: Question, figures: np.ndarray, chosen: list[int], spans: list[Span]) -> pl.DataFrame:
     stamps, rows = question.bars.timestamps, []
     tests = {span.window: span.simulated.figures[0] for span in spans if span.sample == "out"}
     for window, index in zip(question.windows, chosen, strict=True):
-        train = figures[index, 0 if window.index == 0 else window.index + 1]
+        train = figures[index, window.index]
         test = tests[window.index]
         rows.append(
             {
@@ -242,30 +197,19 @@ def _windows_frame(question: Question, figures: np.ndarray, chosen: list[int], s
 _BORDERS = ("train_start", "train_end", "test_start", "test_end")
 
 
-def _record(
-    question: Question,
-    plan: WindowPlan,
-    trials: Mapping[str, float],
-    provenance: Mapping[str, Any] | None,
-) -> dict[str, Any]:
+def _record(question: Question, trials: Mapping[str, float], provenance: Mapping[str, Any]) -> dict[str, Any]:
     grid = question.grid
     return {
+        "key": question.key,
         "grid": {name: sorted({getattr(params, name) for params in grid.sets}) for name in grid.names},
         "combinations": len(grid),
         "costs": question.costs.model_dump(),
-        "windows": plan.model_dump(),
+        "windows": question.plan.model_dump(),
         "periods_per_year": question.bars.periods_per_year,
         "bars": len(question.bars),
         "untradable_bars": int((~question.bars.tradable[1:]).sum()),
         "n_trials": len(trials),
-        "engine": "vectorbt (rust)",
+        "engine": "fused grid, certified against vectorbt",
         "selection": "best train Sharpe",
-        **(provenance or {}),
+        **provenance,
     }
-
-
-def _digest(symbol: str, interval: str, record: Mapping[str, Any], bars: SweepBars) -> str:
-    """Name the run by what decides it, so that the same question has the same name."""
-    told = {name: value for name, value in record.items() if name != "n_trials"}
-    text = json.dumps([symbol, interval, told], sort_keys=True, default=str).encode()
-    return hashlib.sha256(text + bars.timestamps.tobytes() + bars.matrix.tobytes()).hexdigest()[:12]

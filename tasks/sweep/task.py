@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lake.calendar import TradingCalendar
 from lake.store import Lake
+from lake.timeline import interval as interval_named
 from tasks.errors import InputError
 from tasks.sweep.costs import Costs
 from tasks.sweep.windows import WindowPlan
@@ -58,7 +60,7 @@ def sweep_symbol(
     windows: WindowPlan | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
-    calendar: str = ALWAYS_OPEN,
+    calendar: str = str(TradingCalendar.always_open()),
     periods_per_year: float | None = None,
     code_version: str = "",
     seed: int = 0,
@@ -80,7 +82,12 @@ def sweep_symbol(
         code_version: For the record.
         seed: For the record and everything random.
     """
-    from tasks.sweep.store import read_trials, save, write_trials  # these load numba and vectorbt: seconds
+    from tasks.sweep.store import (  # these load numba and vectorbt: seconds
+        LakeCheckpoints,
+        read_trials,
+        save,
+        write_trials,
+    )
     from tasks.sweep.sweep import run_sweep, trials_of
 
     began, lake = time.monotonic(), Lake(lake_root)
@@ -99,22 +106,23 @@ def sweep_symbol(
         expected=_expected(calendar, interval, bars),
         periods_per_year=periods_per_year,
         earlier=read_trials(lake, symbol, interval, strategy),
-        provenance={"code_version": code_version, "lake_version": version, "seed": seed, "calendar": calendar},
+        checkpoints=LakeCheckpoints(lake),
+        seed=seed,
+        provenance={"code_version": code_version, "lake_version": version, "calendar": calendar},
     )
     write_trials(lake, symbol, interval, strategy, trials_of(result), datetime.now(UTC))
     save(lake, result)
+    LakeCheckpoints(lake).drop(result.record["key"])
     return _summarise(result, time.monotonic() - began)
 
 
 def _expected(calendar: str, interval: str, bars: pl.DataFrame) -> pl.Series | None:
     """Return the opens the calendar promises over the span of the bars, None for a market that never closes."""
-    if calendar == ALWAYS_OPEN:
+    trading = TradingCalendar.parse(calendar)
+    if trading.never_closes:
         return None
-    from lake.calendar import TradingCalendar
-    from lake.timeline import interval as interval_named
-
     first, last = bars["timestamp"][0], bars["timestamp"][-1]
-    return TradingCalendar.parse(calendar).expected_opens(interval, first, interval_named(interval).next(last))
+    return trading.expected_opens(interval, first, interval_named(interval).next(last))
 
 
 def _summarise(result: SweepResult, seconds: float) -> SweepSummary:

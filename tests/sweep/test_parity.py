@@ -1,20 +1,30 @@
-"""VectorBT's trades against an independent bar-by-bar loop in plain Python: the definition of what a signal costs."""
+"""VectorBT, the fused engine and a bar-by-bar loop in plain Python: one truth about what a signal costs."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate, pairwise
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from tasks.errors import DisagreementError
 from tasks.strategies.registry import get
-from tasks.sweep import run
+from tasks.sweep import engine, run
+from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
+from tasks.sweep.fused import plan_chunks, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import SweepBars, prepare_bars
+from tasks.sweep.question import Question
+from tasks.sweep.windows import WindowPlan, plan_windows
 
 
 @dataclass
@@ -36,47 +46,89 @@ class Trade:
         return self.side * self.quantity * (self.exit_price - self.entry_price) - self.entry_fee - self.exit_fee
 
 
+def stop_price(held: Trade, bar: tuple[float, float, float], costs: Costs) -> float | None:
+    """Return where the bar (open, high, low) takes the position out: stop before take-profit, gaps at the open."""
+    opened, high, low = bar
+    if costs.stop_loss is not None:
+        level = held.entry_price * (1 - held.side * costs.stop_loss)
+        if (opened - level) * held.side <= 0:
+            return opened
+        if low <= level <= high:
+            return level
+    if costs.take_profit is not None:
+        level = held.entry_price * (1 + held.side * costs.take_profit)
+        if (opened - level) * held.side >= 0:
+            return opened
+        if low <= level <= high:
+            return level
+    return None
+
+
 def trade_bar_by_bar(
-    bullish: list[bool], bearish: list[bool], opens: list[float], tradable: list[bool], costs: Costs
-) -> list[Trade]:
+    bullish: list[bool], bearish: list[bool], bars: SweepBars, costs: Costs
+) -> tuple[list[Trade], list[float]]:
     """Follow the signals one bar at a time: decide at the close, fill at the next open, pay for it, end flat.
 
     An entry spends all cash (a short sells as much as the cash would buy). A reversal is one order, so it pays the
-    fixed fee once; closing and opening part share its fee by quantity.
+    fixed fee once; closing and opening part share its fee by quantity. Returns the trades and the value a close.
     """
     fee, slip, fixed = costs.fee_bps / 10_000, costs.slippage_bps / 10_000, costs.fixed_fee
-    cash, trades, held = costs.initial_cash, [], None
+    opens, highs, lows, closes, _ = bars.matrix.tolist()
+    tradable = bars.tradable.tolist()
+    cash, trades, held, values = costs.initial_cash, [], None, [costs.initial_cash]
     last = max((t for t in range(1, len(opens)) if tradable[t]), default=0)
-    for t in range(1, last + 1):
-        view = bullish[t - 1] - bearish[t - 1] if tradable[t] else 0
-        side = {"long": max(view, 0), "short": min(view, 0), "both": view}[costs.direction] if t < last else 0
+
+    def close(trade: Trade, t: int, price: float, paid: float) -> None:
+        trade.exit, trade.exit_price, trade.exit_fee = t, price, paid
+        trades.append(trade)
+
+    for t in range(1, len(opens)):
+        view = bullish[t - 1] - bearish[t - 1] if tradable[t] and t < last else 0
+        side = {"long": max(view, 0), "short": min(view, 0), "both": view}[costs.direction]
         closing = held is not None and (t == last or view == -held.side)
         opening = side != 0 and (held is None or closing)
-        if not (closing or opening):
-            continue
-        close_quantity, direction = (held.quantity, -held.side) if closing else (0.0, side)
-        price = opens[t] * (1 + direction * slip)
-        open_quantity = 0.0
-        if opening and direction > 0:
-            open_quantity = (cash - fixed) / (1 + fee) / price - close_quantity
-        elif opening:
-            open_quantity = (cash + close_quantity * price * (1 - fee) - fixed) / (price * (1 + fee))
-        quantity = close_quantity + open_quantity
-        paid = quantity * price * fee + fixed
-        cash += -direction * quantity * price - paid
-        if closing:
-            held.exit, held.exit_price, held.exit_fee = t, price, paid * close_quantity / quantity
-            trades.append(held)
+        if closing or opening:
+            close_quantity, direction = (held.quantity, -held.side) if closing else (0.0, side)
+            price = opens[t] * (1 + direction * slip)
+            open_quantity = 0.0
+            if opening and direction > 0:
+                open_quantity = (cash - fixed) / (1 + fee) / price - close_quantity
+            elif opening:
+                open_quantity = (cash + close_quantity * price * (1 - fee) - fixed) / (price * (1 + fee))
+            quantity = close_quantity + open_quantity
+            paid = quantity * price * fee + fixed
+            cash += -direction * quantity * price - paid
+            if closing:
+                close(held, t, price, paid * close_quantity / quantity)
+                held = None
+            if opening:
+                held = Trade(t, -1, side, open_quantity, price, math.nan, paid * open_quantity / quantity, math.nan)
+        hit = stop_price(held, (opens[t], highs[t], lows[t]), costs) if held is not None and tradable[t] else None
+        if hit is not None:
+            price = hit * (1 - held.side * slip)
+            paid = held.quantity * price * fee + fixed
+            cash += held.side * held.quantity * price - paid
+            close(held, t, price, paid)
             held = None
-        if opening:
-            held = Trade(t, -1, side, open_quantity, price, math.nan, paid * open_quantity / quantity, math.nan)
-    return trades
+        values.append(cash + (held.side * held.quantity * closes[t] if held is not None else 0.0))
+    return trades, values
+
+
+def by_definition(trades: list[Trade], values: list[float], periods_per_year: float) -> list[float]:
+    """Return total return, Sharpe, drawdown, trades and win rate from their textbook definitions."""
+    changes = [0.0] + [b / a - 1 for a, b in pairwise(values)]
+    deviation = statistics.stdev(changes)
+    sharpe = statistics.fmean(changes) / deviation * math.sqrt(periods_per_year) if deviation > 0 else math.nan
+    drawdown = min(value / max(values[: t + 1]) - 1 for t, value in enumerate(values))
+    wins = sum(trade.pnl > 0 for trade in trades) / len(trades) if trades else math.nan
+    return [values[-1] / values[0] - 1, sharpe, drawdown, len(trades), wins]
 
 
 def moving_average(values: list[float], window: int) -> list[float]:
-    """Return the mean of the last `window` values, summed exactly each time."""
-    short = [math.nan] * (window - 1)
-    return short + [math.fsum(values[t - window + 1 : t + 1]) / window for t in range(window - 1, len(values))]
+    """Return the mean of the last `window` values: exact fractions, rounded once."""
+    sums = list(accumulate(map(Fraction, values), initial=Fraction(0)))
+    means = [float((b - a) / window) for a, b in zip(sums, sums[window:], strict=False)]
+    return [math.nan] * (len(values) - len(means)) + means
 
 
 def crossover(bars: SweepBars, fast: int, slow: int) -> tuple[list[bool], list[bool]]:
@@ -109,24 +161,32 @@ COSTS = [Costs(), Costs(fee_bps=25.0, fixed_fee=1.5, slippage_bps=10.0), Costs(f
 
 
 def assert_equal_trades(bars: SweepBars, strategy: str, values: dict, by_hand: Callable, costs: Costs) -> int:
-    """Compare every trade of every combination; return how many there were."""
+    """Compare the trades and figures of VectorBT, the fused engine and the loop; return how many trades there were."""
     grid = plan_grid(get(strategy), values)
-    rows, count = grid.rows(bars.matrix), 0
+    rows, count, span = grid.rows(bars.matrix), 0, slice(0, len(bars))
+    segments = np.array([[0, len(bars)]])
+    figures = engine.run_sets(grid.strategy.signal, bars, rows, grid.use, grid.vectors, costs, segments)[:, 0, :5]
     for k, params in enumerate(grid.sets):
         entries, exits = np.empty((2, 1, len(bars)), dtype=bool)
         grid.strategy.signal(bars.matrix, rows, grid.use[k], grid.vectors[k], entries[0], exits[0])
-        found = run.simulate(bars, entries, exits, costs, slice(0, len(bars))).trades
-        signals = by_hand(bars, *params.model_dump().values())
-        expected = trade_bar_by_bar(*signals, bars.opens.tolist(), bars.tradable.tolist(), costs)
-        assert found["entry_idx"].tolist() == [trade.entry for trade in expected]
-        assert found["exit_idx"].tolist() == [trade.exit for trade in expected]
-        assert (1 - 2 * found["direction"]).tolist() == [trade.side for trade in expected]
-        columns = ("quantity", "entry_price", "exit_price", "entry_fee", "exit_fee", "pnl")
-        theirs = ("size", "entry_price", "exit_price", "entry_fees", "exit_fees", "pnl")
-        for ours, field in zip(columns, theirs, strict=True):
-            wanted = [getattr(trade, ours) for trade in expected]
-            np.testing.assert_allclose(found[field], wanted, rtol=1e-9, atol=1e-9, err_msg=f"{field} of {params}")
-        count += len(expected)
+        vectorbt = run.simulate(bars, entries, exits, costs, span)
+        fused = engine.trade_set(grid.strategy.signal, bars, rows, grid.use[k], grid.vectors[k], costs, span)
+        trades, worth = trade_bar_by_bar(*by_hand(bars, *params.model_dump().values()), bars, costs)
+        expected = [
+            (t.entry, t.exit, t.side, t.quantity, t.entry_price, t.exit_price, t.entry_fee + t.exit_fee, t.pnl)
+            for t in trades
+        ]
+        found = vectorbt.trades
+        sides, fees = 1 - 2 * found["direction"], found["entry_fees"] + found["exit_fees"]
+        names = ("size", "entry_price", "exit_price")
+        listed = [found["entry_idx"], found["exit_idx"], sides, *(found[name] for name in names), fees, found["pnl"]]
+        wanted = np.array(expected).reshape(-1, 8)
+        np.testing.assert_allclose(np.column_stack(listed), wanted, rtol=1e-9, atol=1e-8, err_msg=f"VectorBT {params}")
+        np.testing.assert_allclose(fused, wanted, rtol=1e-9, atol=1e-8, err_msg=f"fused {params}")
+        told = by_definition(trades, worth, bars.periods_per_year)
+        np.testing.assert_allclose(vectorbt.figures[0], told, rtol=1e-9, atol=1e-9, err_msg=f"VectorBT {params}")
+        np.testing.assert_allclose(figures[k], told, rtol=1e-9, atol=1e-9, err_msg=f"fused {params}")
+        count += len(trades)
     return count
 
 
@@ -146,6 +206,100 @@ def test_trades_equal_the_loop_on_real_bars(bitcoin: pl.DataFrame, strategy, val
     """The same on bitcoin's real minutes."""
     prepared = prepare_bars(bitcoin.head(5_000), "1m")
     assert assert_equal_trades(prepared, strategy, values, by_hand, Costs()) > 200
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(4, 250),
+    tick=st.sampled_from([0.5, 0.01, 7.0]),
+    drop=st.lists(st.integers(2, 240), max_size=6),
+    which=st.integers(0, 1),
+    first=st.integers(1, 9),
+    second=st.integers(10, 40),
+    costs=st.builds(
+        Costs,
+        fee_bps=st.just(0.0) | st.floats(0.01, 100),
+        fixed_fee=st.sampled_from([0.0, 0.5, 20.0]),
+        slippage_bps=st.just(0.0) | st.floats(0.01, 50),
+        direction=st.sampled_from(["long", "short", "both"]),
+        stop_loss=st.none() | st.floats(0.001, 0.05),
+        take_profit=st.none() | st.floats(0.001, 0.05),
+        initial_cash=st.sampled_from([1_000.0, 1e6]),
+    ),
+)
+def test_three_engines_agree_whatever_the_bars_and_costs(
+    bars, seed, rows, tick, drop, which, first, second, costs
+) -> None:
+    """Any bars, parameters, fees, slippage, direction, stops: the three give the same trades and figures."""
+    frame = bars(rows, seed=seed, tick=tick, drop=tuple(drop))
+    assume(frame.height >= 4)
+    strategy, _, by_hand = CASES[which]
+    values = (
+        {"fast": [first], "slow": [second]}
+        if which == 0
+        else {"lookback": [second], "entry": [first / 20], "exit": [first / 20 - 0.2]}
+    )
+    prepared = prepare_bars(frame, "1m")
+    _, worth = trade_bar_by_bar(*by_hand(prepared, *(axis[0] for axis in values.values())), prepared, costs)
+    assume(min(worth) > 0.05 * costs.initial_cash)  # the loop knows no insolvency; the two engines' is tested below
+    assert_equal_trades(prepared, strategy, values, by_hand, costs)
+
+
+@pytest.mark.parametrize("direction", ["short", "both"])
+def test_the_engines_agree_about_ruin(direction) -> None:
+    """An account that a short or its fees use up ends the same in both engines, to the last cent it owes."""
+    closes = np.array([100, 101, 100, 99, 150, 230, 210, 390, 200, 100, 90, 95, 60, 80, 75, 60], dtype=float)
+    matrix = np.ascontiguousarray([closes, closes + 1, closes - 1, closes, np.ones(16)])
+    bars = SweepBars(np.arange(16).astype("datetime64[us]"), matrix, np.arange(16) > 0, 252.0)
+    grid = plan_grid(get("ma_crossover"), {"fast": [1, 2], "slow": [2, 3, 4]})
+    rows = grid.rows(matrix)
+    for fixed in (0.0, 400.0):
+        costs = Costs(direction=direction, fixed_fee=fixed, initial_cash=1_000.0)
+        signals = np.empty((2, len(grid), 16), dtype=bool)
+        for k in range(len(grid)):
+            grid.strategy.signal(matrix, rows, grid.use[k], grid.vectors[k], signals[0, k], signals[1, k])
+        expected = run.simulate(bars, signals[0], signals[1], costs, slice(0, 16)).figures
+        segments = np.array([[0, 16]])
+        found = engine.run_sets(grid.strategy.signal, bars, rows, grid.use, grid.vectors, costs, segments)[:, 0, :5]
+        assert expected[:, 0].min() < -0.9
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_threads_and_chunks_change_nothing(bars) -> None:
+    """The same grid in one thread, in two, and in many small chunks is the same to the last bit."""
+    prepared = prepare_bars(bars(400), "1m")
+    grid = plan_grid(get("ma_crossover"), {"fast": range(1, 12), "slow": range(5, 25)})
+    windows = plan_windows(400, WindowPlan(count=2))
+    question = Question("AB", "1m", prepared, grid, windows, WindowPlan(count=2), Costs())
+    whole = run_grid(question, threads=1)
+    assert np.array_equal(whole, run_grid(question, threads=2), equal_nan=True)
+    assert len(list(plan_chunks(grid, 400, memory_mb=0.02))) > 5
+    assert np.array_equal(whole, run_grid(question, memory_mb=0.02), equal_nan=True)
+
+
+def test_a_disagreement_is_told_with_its_first_trade(bars, monkeypatch) -> None:
+    """Were one engine wrong, the sweep would stop and show which trade."""
+    prepared = prepare_bars(bars(400), "1m")
+    plan = WindowPlan(count=1)
+    grid = plan_grid(get("ma_crossover"), {"fast": [3], "slow": [9]})
+    question = Question("AB", "1m", prepared, grid, plan_windows(400, plan), plan, Costs())
+    figures = run_grid(question)
+    assert certify(question, figures, [0]) == [0]
+    wrong = figures.copy()
+    wrong[0, 0, 1] *= 1 + 1e-8
+    with pytest.raises(DisagreementError, match="every trade is equal"):
+        certify(question, wrong, [0])
+    honest = engine.trade_set
+
+    def shifted(*told):
+        trades = honest(*told)
+        trades[2, 5] += 0.01
+        return trades
+
+    monkeypatch.setattr(engine, "trade_set", shifted)
+    with pytest.raises(DisagreementError, match=r"AB ma_crossover.*fast.*first differing trade is number 2"):
+        certify(question, wrong, [0])
 
 
 def test_no_fill_happens_across_a_hole(bars) -> None:
