@@ -177,7 +177,13 @@ class Backfill:
         done = 0
         try:
             async for page in iter_pages(
-                vendor, symbol, interval, windows, now=self._now, concurrency=self._source.concurrency
+                vendor,
+                symbol,
+                interval,
+                windows,
+                expected=self.expected,
+                now=self._now,
+                concurrency=self._source.concurrency,
             ):
                 self._spool.save(page, self._now)
                 self._counts.add(page)

@@ -33,7 +33,14 @@ class Confirmed:
 
 
 async def iter_pages(
-    source: BarSource, symbol: str, interval_name: str, windows: Iterable[Window], *, now: datetime, concurrency: int
+    source: BarSource,
+    symbol: str,
+    interval_name: str,
+    windows: Iterable[Window],
+    *,
+    expected: pl.Series,
+    now: datetime,
+    concurrency: int,
 ) -> AsyncIterator[Page]:
     """Yield the page of each window, in the order of `windows`, with at most `concurrency` requests in flight.
 
@@ -41,24 +48,27 @@ async def iter_pages(
     """
 
     async def fetch(window: Window) -> Page:
-        return await fetch_whole(source, symbol, interval_name, window, now=now)
+        return await fetch_whole(source, symbol, interval_name, window, expected=expected, now=now)
 
     async for page in _in_order((fetch(window) for window in windows), concurrency):
         yield page
 
 
-async def fetch_whole(source: BarSource, symbol: str, interval_name: str, window: Window, *, now: datetime) -> Page:
-    """Return one conclusive page of the window.
+async def fetch_whole(
+    source: BarSource, symbol: str, interval_name: str, window: Window, *, expected: pl.Series, now: datetime
+) -> Page:
+    """Return a page of the window whose lack of a bar means that the vendor lacks it.
 
-    A page that may have been cut is asked again in halves: the vendor had more bars there than its market's calendar
-    lets expect, and does not say which of them it keeps.
+    A page that may have been cut and lacks an expected bar is asked again in halves: the vendor had more bars there
+    than its market's calendar lets expect, and does not say which of them it keeps.
     """
     page = await source.fetch_page(symbol, interval_name, window, now=now)
-    if page.conclusive:
+    if page.conclusive or missing_opens(page, expected).is_empty():
         return page
     whole = replace(page, bars=page.bars.clear(), conclusive=True)
     for half in halves(interval_name, window):
-        whole = _joined(whole, await fetch_whole(source, symbol, interval_name, half, now=now))
+        part = await fetch_whole(source, symbol, interval_name, half, expected=expected, now=now)
+        whole = _joined(whole, part)
     return whole
 
 
@@ -108,13 +118,13 @@ async def _confirm(
     now: datetime,
     confirmations: int,
 ) -> Confirmed:
-    page = await fetch_whole(source, symbol, interval_name, window, now=now)
+    page = await fetch_whole(source, symbol, interval_name, window, expected=opens, now=now)
     missing = missing_opens(page, opens)
     for _ in range(confirmations - 1):
         if missing.is_empty():
             break
         holes = Window(missing[0], interval(interval_name).next(missing[-1]))
-        page = _joined(page, await fetch_whole(source, symbol, interval_name, holes, now=now))
+        page = _joined(page, await fetch_whole(source, symbol, interval_name, holes, expected=opens, now=now))
         missing = missing_opens(page, opens)
     return Confirmed(page, missing)
 

@@ -16,6 +16,7 @@ from tasks.exchange.budget import SharedBudget, default_folder, scope_of
 from tasks.exchange.limiter import Priority, per_minute
 from tasks.exchange.page import Page
 from tasks.exchange.request import Window
+from tasks.exchange.retry import RetryPolicy
 
 #: Answers without a bar until its absence is believed: the first one and one confirmation.
 DEFAULT_CONFIRMATIONS = 2
@@ -51,6 +52,7 @@ class SourceSettings(BaseModel):
         requests_per_minute: The plan's rate.
         concurrency: Requests in flight at most.
         timeout_s: Longest wait for one answer.
+        attempts: Requests sent at most until one is answered.
         confirmations: Answers without a bar until its absence is believed.
         budget_dir: Folder of the rate budget that processes share; None for the user's own in the temporary folder.
         priority: Who goes first where several share the key's rate.
@@ -65,6 +67,7 @@ class SourceSettings(BaseModel):
     requests_per_minute: int = Field(default=60, ge=1)
     concurrency: int = Field(default=8, ge=1, le=64)
     timeout_s: float = Field(default=15.0, gt=0)
+    attempts: int = Field(default=5, ge=1, le=10)
     confirmations: int = Field(default=DEFAULT_CONFIRMATIONS, ge=1)
     budget_dir: str | None = None
     priority: Priority = Priority.BACKFILL
@@ -111,6 +114,7 @@ async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
             settings.api_key,
             requests_per_minute=settings.requests_per_minute,
             limiter=budget,
+            retry=RetryPolicy(attempts=settings.attempts),
             timeout_s=settings.timeout_s,
             concurrency=settings.concurrency,
             priority=settings.priority,

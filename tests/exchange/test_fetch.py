@@ -10,9 +10,9 @@ import pytest
 
 from lake.schema import BARS
 from tasks.errors import TransientError
-from tasks.exchange.fetch import Confirmed, iter_confirmed, iter_pages
+from tasks.exchange.fetch import Confirmed, fetch_whole, iter_confirmed, iter_pages
 from tasks.exchange.page import Page, checked_page, grid_opens
-from tasks.exchange.request import Window, plan_windows
+from tasks.exchange.request import Window, plan_windows, slots
 from tests.exchange.conftest import MINUTE, NOW, START
 
 
@@ -40,8 +40,8 @@ class Vendor:
         rows = pl.DataFrame({"timestamp": opens} | dict.fromkeys(list(BARS)[1:], 1.0), schema=BARS)
         torn = rows.filter(pl.col("timestamp").is_in(list(self._torn))).with_columns(close=2.0)
         self._torn.clear()
-        rows = pl.concat([rows, torn])
-        limit = max(rows.height, 1)
+        rows = pl.concat([rows.head(1_000), torn])
+        limit = min(slots(interval_name, window), 1_000)
         return checked_page(rows, symbol=symbol, interval_name=interval_name, window=window, limit=limit, now=now)
 
     def _served(self, opened: datetime) -> bool:
@@ -102,6 +102,15 @@ async def test_closed_markets_are_no_holes() -> None:
     assert vendor.requests == 1
 
 
+async def test_a_page_that_may_be_cut_is_asked_in_halves() -> None:
+    """A full page of a window that could hold more is not believed; its halves are, and nothing is lost or doubled."""
+    vendor, opens = Vendor(), grid_opens("1m", START, START + 3_000 * MINUTE)
+    page = await fetch_whole(vendor, "X", "1m", Window(START, START + 3_000 * MINUTE), expected=opens, now=NOW)
+    assert page.bars["timestamp"].to_list() == [START + i * MINUTE for i in range(3_000)]
+    assert page.conclusive
+    assert vendor.requests == 7
+
+
 async def test_only_closed_bars_are_asked_for() -> None:
     """The range is cut at the bar that still forms."""
     vendor = Vendor()
@@ -134,8 +143,8 @@ async def test_a_failed_page_cancels_what_is_in_flight() -> None:
                 raise
             raise AssertionError("unreachable")
 
-    windows = plan_windows("1m", START, START + 300 * MINUTE, 100)
+    windows, opens = plan_windows("1m", START, START + 300 * MINUTE, 100), grid_opens("1m", START, NOW)
     with pytest.raises(TransientError, match="first page"):
-        async for _ in iter_pages(Failing(), "X", "1m", windows, now=NOW, concurrency=3):
+        async for _ in iter_pages(Failing(), "X", "1m", windows, expected=opens, now=NOW, concurrency=3):
             pass
     assert left == ["cancelled", "cancelled"]
