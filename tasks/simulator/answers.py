@@ -35,11 +35,14 @@ class Dialect:
         end_included: Whether a bar that opens at ``end_time`` belongs to the page.
         newest_kept: Whether a too-long range keeps its newest bars instead of its oldest.
         descending: Whether a page runs from new to old.
+        refused_in_band: Codes with which a WebSocket is refused by a frame after the handshake; all others are
+            refused by the HTTP status of the handshake.
     """
 
     end_included: bool = False
     newest_kept: bool = False
     descending: bool = False
+    refused_in_band: frozenset[int] = frozenset({3003})
 
 
 class Answers:

@@ -78,15 +78,78 @@ class Faults:
     forming_p: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_p") and not 0.0 <= value <= 1.0:
-                raise InputError(f"{field.name}: expected a probability in [0, 1], found {value}")
+        _check_probabilities(self)
 
     @property
     def touches_bars(self) -> bool:
         """Whether a page may differ from the truth."""
         return any(getattr(self, name) for name in (*HEALING, *LASTING, "shuffle_p", "forming_p"))
+
+
+#: How a stream's connection can end or fall silent; see `StreamFaults`.
+ENDINGS = ("rst", "fin", "close", "mid_frame", "half_open", "silent", "silent_pong", "accept_close")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFaults:
+    """What goes wrong on the WebSocket; names that end in ``_p`` are probabilities of a message, all zero by default.
+
+    Attributes:
+        seed: Decides what is struck.
+        endings: Ways for connections to end, of `ENDINGS`; each new connection draws one. ``rst`` and ``fin`` cut
+            it, ``close`` says goodbye with code 1001, ``mid_frame`` cuts it inside a frame, ``half_open`` answers
+            nothing any more, not even a close, ``silent`` answers a close only, ``silent_pong`` pings too,
+            ``accept_close`` closes right after the handshake.
+        ending_after_frames: A connection ends after about so many messages (between one and twice as many).
+        drop_ack_p: The answer to a subscribe or unsubscribe is not sent; the command is obeyed.
+        bare_symbols: Stocks are pushed without their market suffix.
+        crossed_p: A book's best bid is above its best ask.
+        garbage_p: A frame of nonsense follows the message: broken JSON, wrong types, an unknown command, raw bytes.
+        oversize_p: A frame of `oversize_bytes` follows the message.
+        oversize_bytes: Its size.
+        drip_bytes: So many bytes are written at a time, `drip_s` apart; 0 writes whole frames.
+        drip_s: The pause between two drips.
+        skew_ms: The server's clock runs so far ahead: pongs and data carry it.
+        zombie_s: A connection that was cut still counts for the plan's limit for so long.
+        connect_code: Every new connection is refused with this vendor code.
+        command_code: Every command but ping is answered with this vendor code.
+        channels_down: Channels that are unavailable: depth answers 4003, trade 4004.
+    """
+
+    seed: int = 0
+    endings: tuple[str, ...] = ()
+    ending_after_frames: int = 20
+    drop_ack_p: float = 0.0
+    bare_symbols: bool = False
+    crossed_p: float = 0.0
+    garbage_p: float = 0.0
+    oversize_p: float = 0.0
+    oversize_bytes: int = 5 * 1024 * 1024
+    drip_bytes: int = 0
+    drip_s: float = 0.001
+    skew_ms: int = 0
+    zombie_s: float = 0.0
+    connect_code: int | None = None
+    command_code: int | None = None
+    channels_down: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_probabilities(self)
+        unknown = set(self.endings) - set(ENDINGS)
+        if unknown:
+            raise InputError(f"endings: expected some of {' '.join(ENDINGS)}, found {' '.join(sorted(unknown))}")
+
+    @property
+    def touches_messages(self) -> bool:
+        """Whether a message may be spoiled, or followed by something else."""
+        return bool(self.crossed_p or self.garbage_p or self.oversize_p)
+
+
+def _check_probabilities(faults: object) -> None:
+    for field in fields(faults):  # type: ignore[arg-type]
+        value = getattr(faults, field.name)
+        if field.name.endswith("_p") and not 0.0 <= value <= 1.0:
+            raise InputError(f"{field.name}: expected a probability in [0, 1], found {value}")
 
 
 @dataclass(frozen=True, slots=True)

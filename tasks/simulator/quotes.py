@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from tasks.simulator.instruments import Instrument
 from tasks.simulator.intervals import DAY_MS, floor_ms
 from tasks.simulator.market import Market
 from tasks.simulator.tape import BarTape, Tape, decimal_text
 
+STREAM_LEVELS = 10
 _EFFECTS = ("long_open", "short_open", "long_close", "short_close", "both_open", "both_close")
 
 
@@ -20,6 +22,7 @@ class Quotes:
 
     def __init__(self, market: Market, seed: int = 0) -> None:
         self.market = market
+        self._windows: dict[Instrument, tuple[tuple[int, int], dict[str, float]]] = {}  # last whole bars summed up
         self._tapes = {item: Tape(item, market.series(item), seed) for item in market.instruments}
 
     def tape(self, item: Instrument) -> Tape:
@@ -39,7 +42,11 @@ class Quotes:
 
     def depth(self, item: Instrument, limit: int) -> dict[str, Any]:
         """Return the book that stands now: ``bids``, ``asks`` as strings, best first, and its ``timestamp``."""
-        now, tape = self.market.clock(), self.tape(item)
+        return self.depth_at(item, self.market.clock(), limit)
+
+    def depth_at(self, item: Instrument, now: int, limit: int) -> dict[str, Any]:
+        """Return the book as it stood at `now`."""
+        tape = self.tape(item)
         index = tape.index_at(now)
         if index < 0:
             return {"timestamp": now, "bids": [], "asks": []}
@@ -50,8 +57,14 @@ class Quotes:
     def ticker(self, item: Instrument) -> dict[str, Any]:
         """Return the ticker: last price, best quotes and the last 24 hours."""
         now = self.market.clock()
-        day = self._window(item, now - DAY_MS, now)
-        book = self.depth(item, 1)
+        return self.ticker_at(item, now)
+
+    def ticker_at(self, item: Instrument, now: int) -> dict[str, Any]:
+        """Return the ticker as it stood at `now`; the last 24 hours end with the base bar that holds it."""
+        tape = self.tape(item)
+        opened = int(tape.bars.times[max(tape.index_at(now), 0)])
+        day = self._window(item, opened - DAY_MS, now)
+        book = self.depth_at(item, now, 1)
         text = _writer(item)
         change = day["close"] - day["open"]
         percent = 100 * change / day["open"] if day["open"] else 0.0
@@ -84,33 +97,50 @@ class Quotes:
     def _window(self, item: Instrument, start_ms: int, now_ms: int) -> dict[str, float]:
         """Return open, high, low, close and volume of what happened in ``[start_ms, now_ms]``."""
         tape = self.tape(item)
-        bars, stop = tape.bars, tape.index_at(now_ms) + 1
-        whole = bars.closed(now_ms)
-        first = min(bars.position(start_ms), whole)
-        frame = bars.frame.slice(first, whole - first)
-        prices = [(float(frame["open"][0]), float(frame["close"][-1]))] if len(frame) else []
-        highs = [float(frame["high"].max())] if len(frame) else []  # type: ignore[arg-type]
-        lows = [float(frame["low"].min())] if len(frame) else []  # type: ignore[arg-type]
-        volume = float(frame["volume"].sum())
-        if stop > whole:
+        whole = tape.bars.closed(now_ms)
+        first = min(tape.bars.position(start_ms), whole)
+        parts = [self._whole_bars(item, first, whole)] if whole > first else []
+        if tape.index_at(now_ms) >= whole:
             bar = tape.bar(whole)
             seen = int(np.searchsorted(bar.times, now_ms, side="right"))
             if seen:
-                ticks = bar.prices[:seen] / 10**item.price_decimals
-                prices.append((float(ticks[0]), float(ticks[-1])))
-                highs.append(float(ticks.max()))
-                lows.append(float(ticks.min()))
-                volume += float(bar.quantities[:seen].sum()) / 10**bar.lot_decimals
-        if not prices:
-            last = float(bars.frame["close"][whole - 1]) if whole else 0.0
+                parts.append(_summary(bar, seen, item.price_decimals))
+        if not parts:
+            last = float(tape.bars.frame["close"][whole - 1]) if whole else 0.0
             return {"open": last, "high": last, "low": last, "close": last, "volume": 0.0}
         return {
-            "open": prices[0][0],
-            "high": max(highs),
-            "low": min(lows),
-            "close": prices[-1][1],
-            "volume": volume,
+            "open": parts[0]["open"],
+            "high": max(part["high"] for part in parts),
+            "low": min(part["low"] for part in parts),
+            "close": parts[-1]["close"],
+            "volume": sum(part["volume"] for part in parts),
         }
+
+    def _whole_bars(self, item: Instrument, first: int, stop: int) -> dict[str, float]:
+        known = self._windows.get(item)
+        if known is None or known[0] != (first, stop):
+            frame = self.tape(item).bars.frame.slice(first, stop - first)
+            row = frame.select(
+                pl.col("open").first(),
+                pl.col("high").max(),
+                pl.col("low").min(),
+                pl.col("close").last(),
+                pl.sum("volume"),
+            ).row(0, named=True)
+            known = self._windows[item] = ((first, stop), row)
+        return known[1]
+
+
+def _summary(bar: BarTape, seen: int, decimals: int) -> dict[str, float]:
+    """Return open, high, low, close and volume of the first `seen` trades of a bar."""
+    prices = bar.prices[:seen] / 10**decimals
+    return {
+        "open": float(prices[0]),
+        "high": float(prices.max()),
+        "low": float(prices.min()),
+        "close": float(prices[-1]),
+        "volume": float(bar.quantities[:seen].sum()) / 10**bar.lot_decimals,
+    }
 
 
 def trade_json(item: Instrument, bar: BarTape, number: int) -> dict[str, Any]:
@@ -141,6 +171,27 @@ def book_json(item: Instrument, bar: BarTape, row: int, limit: int) -> dict[str,
         "bids": side(bar.bid_prices[row], bar.bid_sizes[row]),
         "asks": side(bar.ask_prices[row], bar.ask_sizes[row]),
     }
+
+
+def book_texts(item: Instrument, bar: BarTape, name: str, skew_ms: int) -> list[str]:
+    """Write every book of a bar as the stream's message: `book_json` for all rows at once, 20 times faster."""
+    columns, parts = {"time": bar.book_times + skew_ms}, [pl.lit(f'{{"cmd":"depth","data":{{"symbol":"{name}"')]
+    for side, prices, sizes in (
+        ("bids", bar.bid_prices, bar.bid_sizes),
+        ("asks", bar.ask_prices, bar.ask_sizes),
+    ):
+        for level in range(STREAM_LEVELS):
+            columns[f"{side}_price_{level}"] = prices[:, level] / 10**item.price_decimals
+            columns[f"{side}_size_{level}"] = sizes[:, level] / 10**bar.lot_decimals
+            parts += [pl.lit(f',"{side}":[["' if level == 0 else '"],["'), _text(f"{side}_price_{level}")]
+            parts += [pl.lit('","'), _text(f"{side}_size_{level}")]
+        parts.append(pl.lit('"]]'))
+    parts += [pl.lit(',"timestamp":'), pl.col("time").cast(pl.String), pl.lit("}}")]
+    return pl.DataFrame(columns).select(text=pl.concat_str(parts))["text"].to_list()
+
+
+def _text(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_suffix(".0")
 
 
 def _writer(item: Instrument) -> Callable[[float], str]:

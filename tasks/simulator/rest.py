@@ -29,13 +29,10 @@ class Rest:
         self.strikes = Strikes()
         self.requests: Counter[tuple[str, int]] = Counter()
 
-    def application(self) -> web.Application:
-        """Return the aiohttp application with every path of the vendor."""
-        app = web.Application()
+    def join(self, app: web.Application) -> None:
+        """Add the paths to an application."""
         for path in self.answers.paths:
             app.router.add_get(path, self._handle)
-        app.router.add_route("*", "/{tail:.*}", _not_found)
-        return app
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         faults, target = self.answers.faults, request.path_qs
@@ -81,5 +78,6 @@ def refused(refusal: Refusal) -> web.Response:
     )
 
 
-async def _not_found(request: web.Request) -> web.Response:
+async def not_found(request: web.Request) -> web.Response:
+    """Answer a path that the vendor does not have."""
     return refused(Refusal(404, f"{request.method} {request.path}"))

@@ -21,12 +21,16 @@ from aiohttp import web
 
 from tasks.errors import InputError
 from tasks.simulator.answers import Answers, Dialect
-from tasks.simulator.faults import Faults, Injection
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.faults import ENDINGS, Faults, Injection, StreamFaults
 from tasks.simulator.market import Clock, Market, milliseconds
 from tasks.simulator.plans import Keyring
-from tasks.simulator.rest import Rest
+from tasks.simulator.realtime import Realtime
+from tasks.simulator.rest import Rest, not_found
 
 _START_TIMEOUT_S = 10.0
+
+Now = datetime | MarketClock | Callable[[], datetime] | None
 
 
 class Simulator:
@@ -38,7 +42,9 @@ class Simulator:
         market: What is traded.
         plan: The plan of `api_key`.
         faults: What goes wrong from the start.
-        now: The market's time, or a function that returns it; None is the end of its data.
+        stream_faults: What goes wrong on the WebSocket from the start.
+        now: The market's time, a function that returns it, or a `MarketClock` that lets it pass from the start of
+            serving on; None is the end of its data.
         dialect: How the undocumented is done.
         host: The address to listen on.
         port: 0 picks a free one.
@@ -56,7 +62,8 @@ class Simulator:
         *,
         plan: str = "enterprise",
         faults: Faults | None = None,
-        now: datetime | Callable[[], datetime] | None = None,
+        stream_faults: StreamFaults | None = None,
+        now: Now = None,
         dialect: Dialect | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -70,7 +77,9 @@ class Simulator:
         self.add_key(api_key, plan)
         self._answers = Answers(self.market, seed=seed)
         self._rest = Rest(self._answers, self._keys)
+        self._realtime = Realtime(self._answers, self._keys)
         self.faults = faults or Faults()
+        self.stream_faults = stream_faults or StreamFaults()
         self.dialect = dialect or Dialect()
         self._host, self._port = host, port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -93,6 +102,15 @@ class Simulator:
         self._answers.faults = faults
 
     @property
+    def stream_faults(self) -> StreamFaults:
+        """What goes wrong for WebSocket connections that open from now on."""
+        return self._realtime.faults
+
+    @stream_faults.setter
+    def stream_faults(self, faults: StreamFaults) -> None:
+        self._realtime.faults = faults
+
+    @property
     def dialect(self) -> Dialect:
         """How the undocumented is done now."""
         return self._answers.dialect
@@ -108,8 +126,40 @@ class Simulator:
 
     @property
     def injected(self) -> tuple[Injection, ...]:
-        """Every fault that happened so far: those of answers, then those of bars, each in order."""
-        return (*self._rest.strikes.injected, *self._answers.pages.injected)
+        """Every fault that happened so far: those of answers, of bars, of the stream, each in order."""
+        return (*self._rest.strikes.injected, *self._answers.pages.injected, *self._realtime.injected)
+
+    @property
+    def stream_url(self) -> str:
+        """The WebSocket's address without the key, such as ``ws://127.0.0.1:41873/v1/realtime``."""
+        return f"ws://{self._host}:{self._port}/v1/realtime"
+
+    @property
+    def connections_opened(self) -> int:
+        """How many WebSocket connections there ever were."""
+        return self._realtime.links.opened
+
+    @property
+    def subscriptions(self) -> tuple[frozenset[tuple[str, str]], ...]:
+        """What each open WebSocket connection is subscribed to, as ``(channel, symbol)``."""
+        links = tuple(self._realtime.links.living)
+        return tuple(frozenset((channel, item.symbol) for channel, item in tuple(link.topics)) for link in links)
+
+    def strike(self, how: str) -> int:
+        """End every open WebSocket connection now, in one of the ways of `ENDINGS`; return how many there were.
+
+        Raises:
+            InputError: There is no such way, or the simulator is not running.
+        """
+        if how not in ENDINGS:
+            raise InputError(f"strike: expected one of {' '.join(ENDINGS)}, found {how!r}")
+        if self._loop is None or self._thread is None or not self._thread.is_alive():
+            raise InputError("strike: expected a running simulator, found a stopped one")
+
+        async def strike() -> int:
+            return self._realtime.strike(how)
+
+        return asyncio.run_coroutine_threadsafe(strike(), self._loop).result(_START_TIMEOUT_S)
 
     def add_key(
         self, key: str, plan_name: str, *, quota: int | None = None, addresses: frozenset[str] = frozenset()
@@ -172,7 +222,13 @@ class Simulator:
 
     async def _serve(self, ready: threading.Event) -> None:
         self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        runner = web.AppRunner(self._rest.application(), access_log=None, shutdown_timeout=0.1)
+        app = web.Application()
+        self._rest.join(app)
+        self._realtime.join(app)
+        app.router.add_route("*", "/{tail:.*}", not_found)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        if isinstance(self.market.clock, MarketClock):
+            self.market.clock.start()
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port).start()
@@ -183,9 +239,11 @@ class Simulator:
             await runner.cleanup()
 
 
-def _clock(market: Market, now: datetime | Callable[[], datetime] | None) -> Clock:
+def _clock(market: Market, now: Now) -> Clock:
     if now is None:
         return market.clock
+    if isinstance(now, MarketClock):
+        return now
     if callable(now):
         return lambda: milliseconds(now())
     fixed = milliseconds(now)
