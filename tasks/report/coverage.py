@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from datetime import date, datetime
+
 import polars as pl
 
 from lake.calendar import TradingCalendar
 from lake.timeline import interval as interval_named
-
-
-def calendar_named(name: str) -> TradingCalendar:
-    """Return the calendar that a run's record names: ``24/7``, an exchange code, or a calendar's own text.
-
-    Raises:
-        InputError: The name is none of these.
-    """
-    if name in ("24/7", "always_open"):
-        return TradingCalendar.always_open()
-    if name.startswith(("exchange:", "{")):
-        return TradingCalendar.parse(name)
-    return TradingCalendar.from_exchange(name)
 
 
 def coverage(bars: pl.DataFrame, interval: str, calendar: TradingCalendar) -> dict[str, object]:
@@ -49,3 +39,62 @@ def coverage(bars: pl.DataFrame, interval: str, calendar: TradingCalendar) -> di
         longest = runs.agg(pl.len(), pl.col("timestamp").min()).sort("len", "timestamp", descending=[True, False])
         found |= {"longest_gap_bars": longest["len"][0], "longest_gap_began": longest["timestamp"][0]}
     return found
+
+
+def quality_days(
+    bars: pl.DataFrame, symbol: str, interval: str, calendar: TradingCalendar, verdicts: pl.DataFrame
+) -> pl.DataFrame:
+    """Return the quality of each day with expected bars: how many there are, and what the verdicts found on it.
+
+    A verdict keeps the first few moments of each finding, so a day is marked where one of them lies; the table of
+    verdicts has the full counts.
+
+    Returns:
+        Columns ``symbol``, ``day``, ``rows``, ``expected_rows``, ``status``, as the quality calendar draws them.
+    """
+    if bars.is_empty():
+        return pl.DataFrame()
+    first, last = bars["timestamp"][0], bars["timestamp"][-1]
+    expected = calendar.expected_opens(interval, first, interval_named(interval).next(last)).to_frame("timestamp")
+    there = expected.with_columns(
+        here=pl.col("timestamp").is_in(bars["timestamp"].implode()), day=pl.col("timestamp").dt.date()
+    )
+    days = there.group_by("day", maintain_order=True).agg(
+        rows=pl.col("here").sum().cast(pl.Int64), expected_rows=pl.len().cast(pl.Int64)
+    )
+    found = _found_on(verdicts)
+    return days.select(
+        pl.lit(symbol).alias("symbol"),
+        "day",
+        "rows",
+        "expected_rows",
+        status=pl.col("day").replace_strict(found, default="pass", return_dtype=pl.String),
+    )
+
+
+def _found_on(verdicts: pl.DataFrame) -> dict[date, str]:
+    """Return the worst severity that any finding has on a day."""
+    worst: dict[date, str] = {}
+    for text in verdicts["findings_json"] if "findings_json" in verdicts.columns else ():
+        for finding in json.loads(text or "[]"):
+            for moment in finding.get("sample", ()):
+                day = datetime.fromisoformat(moment).date()
+                if worst.get(day) != "reject":
+                    worst[day] = finding["severity"]
+    return worst
+
+
+def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFrame) -> dict[str, int]:
+    """Return how many expected bars are missing for which reason, the commonest first.
+
+    Args:
+        bars: The bars of the run.
+        expected: Every open that the calendar promises over their span.
+        absences: Runs of absent bars with their reasons, `lake.coverage.Ledger.absences`; a bar that the lake has by
+            now but the run had not is ``fetched_since``.
+    """
+    missing = expected.to_frame("timestamp").join(bars, on="timestamp", how="anti").sort("timestamp")
+    placed = missing.join_asof(absences.sort("start"), left_on="timestamp", right_on="start")
+    inside = pl.col("timestamp") < pl.col("end")
+    reasons = placed.select(reason=pl.when(inside).then("reason").otherwise(pl.lit("fetched_since")))
+    return dict(reasons.group_by("reason").len("bars").sort("bars", "reason", descending=[True, False]).iter_rows())

@@ -12,19 +12,27 @@ import polars as pl
 
 from tasks.errors import InputError
 from tasks.report import summary, tables, words
-from tasks.report.charts import closer, equity, grid, parallel, price, returns
+from tasks.report.charts import calendar, closer, equity, grid, parallel, price, returns
 from tasks.report.document import document
 from tasks.sweep.result import SweepResult
 
 
-def render(result: SweepResult, bars: pl.DataFrame, quality: pl.DataFrame, coverage: Mapping[str, object]) -> str:
+def render(
+    result: SweepResult,
+    bars: pl.DataFrame,
+    quality: pl.DataFrame,
+    coverage: Mapping[str, object],
+    days: pl.DataFrame | None = None,
+) -> str:
     """Return the report as one self-contained page of less than 5 MB.
 
     Args:
         result: The finished sweep.
         bars: The bars it ran on, `lake.schema.BARS`.
         quality: Verdict rows of the partitions it ran on, as `quality/verdicts` has them; may be empty.
-        coverage: How complete the bars are, name to figure (``rows``, ``expected_rows``, ``first``, ``last``, …).
+        coverage: How complete the bars are, name to figure (``bars``, ``expected_bars``, ``missing_bars``, …).
+        days: Quality of each day (``symbol``, ``day``, ``rows``, ``expected_rows``, ``status``), of one symbol or of
+            several; None for a page without a quality calendar.
 
     Raises:
         InputError: The result has no equity, so there is nothing to report.
@@ -34,6 +42,8 @@ def render(result: SweepResult, bars: pl.DataFrame, quality: pl.DataFrame, cover
     closer_looks = closer.closer_figures(bars, result.interval, _out_of_sample(result.trades))
     heat = grid.heat_data(result.grid, result.param_names, result.params)
     charts = _charts(result, bars) | {f"closer-{n}": look.figure for n, look in enumerate(closer_looks)}
+    if days is not None:
+        charts["calendar"] = calendar.calendar_figure(days)
     if heat is not None:
         charts["heat"] = grid.heat_figure()
     drawn = {name: figure for name, figure in charts.items() if figure is not None}

@@ -154,7 +154,7 @@ def quality_rows(verdicts: pl.DataFrame) -> list[VerdictRow]:
             f"{moment(row['partition_start'])} to {moment(row['partition_end'])}",
             row["status"],
             f"{count(row['rows'])} of {count(row['expected_rows'])}",
-            _findings(row["findings_json"]),
+            _findings(row["findings_json"]) + _release(row.get("release_reason")),
         )
         for row in verdicts.sort(rank, *keys).iter_rows(named=True)
     ]
@@ -168,6 +168,10 @@ def _findings(text: str | None) -> tuple[str, ...]:
         f"{item.get('message', '')}"
         for item in found
     )
+
+
+def _release(reason: str | None) -> tuple[str, ...]:
+    return (f"released by a person: {reason}",) if reason else ()
 
 
 def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -14,14 +14,17 @@ import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from lake.calendar import TradingCalendar
+from lake.coverage import Ledger
 from lake.store import Lake
 from lake.timeline import interval as interval_named
 from tasks.report.compare import compare
-from tasks.report.coverage import calendar_named, coverage
+from tasks.report.coverage import coverage, missing_reasons, quality_days
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
 
 VERDICTS = "quality/verdicts"
+RELEASES = "quality/releases"
 
 _log = structlog.get_logger(__name__)
 
@@ -47,7 +50,8 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     result = load(lake, run_id)
     start, end = span(result)
     bars = lake.read_bars(result.symbol, result.interval, start, end, version=_version(result))
-    page = render(result, bars, verdicts(lake, result, start, end), completeness(result, bars))
+    judged = verdicts(lake, result, start, end)
+    page = render(result, bars, judged, completeness(lake, result, bars), day_by_day(result, bars, judged))
     path = Path(out_dir) / file_name(result)
     write_page(path, page)
     _log.info("report.written", run_id=run_id, path=str(path), size_bytes=len(page.encode()))
@@ -83,18 +87,41 @@ def span(result: SweepResult) -> tuple[datetime, datetime]:
 
 
 def verdicts(lake: Lake, result: SweepResult, start: datetime, end: datetime) -> pl.DataFrame:
-    """Return the quality verdicts of the partitions that touch ``[start, end)``; empty where none was ever stored."""
+    """Return the verdicts of the partitions that touch ``[start, end)`` and the reason where a person released one."""
     if not lake.exists(VERDICTS):
         return pl.DataFrame()
     mine = (pl.col("symbol") == result.symbol) & (pl.col("interval") == result.interval)
     touching = (pl.col("partition_start") < end) & (pl.col("partition_end") > start)
-    return lake.scan(VERDICTS).filter(mine & touching).collect()
+    found = lake.scan(VERDICTS).filter(mine & touching).collect()
+    if not lake.exists(RELEASES):
+        return found
+    keys = ["symbol", "interval", "partition_start", "content_hash"]
+    released = lake.scan(RELEASES).filter(mine).sort("released_at").collect().unique(keys, keep="last")
+    return found.join(released.select(*keys, release_reason="reason"), on=keys, how="left")
 
 
-def completeness(result: SweepResult, bars: pl.DataFrame) -> dict[str, object]:
-    """Return the coverage of the bars by the calendar of the run's record; bars alone where it names none."""
-    calendar = result.record.get("calendar")
-    return coverage(bars, result.interval, calendar_named(calendar)) if calendar else {"bars": bars.height}
+def completeness(lake: Lake, result: SweepResult, bars: pl.DataFrame) -> dict[str, object]:
+    """Return the coverage of the bars by the calendar of the run's record, and why each missing bar is missing.
+
+    Bars alone where the record names no calendar.
+    """
+    name = result.record.get("calendar")
+    if not name:
+        return {"bars": bars.height}
+    calendar = TradingCalendar.parse(name)
+    found = coverage(bars, result.interval, calendar)
+    if found.get("missing_bars"):
+        start, end = span(result)
+        absent = Ledger(lake).absences(result.symbol, result.interval, start, end, calendar=calendar)
+        expected = calendar.expected_opens(result.interval, start, end)
+        found |= {f"missing_{reason}": bars_ for reason, bars_ in missing_reasons(bars, expected, absent).items()}
+    return found
+
+
+def day_by_day(result: SweepResult, bars: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame | None:
+    """Return the quality of each day of the run; None where the record names no calendar."""
+    name = result.record.get("calendar")
+    return quality_days(bars, result.symbol, result.interval, TradingCalendar.parse(name), judged) if name else None
 
 
 def file_name(result: SweepResult) -> str:

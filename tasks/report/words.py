@@ -57,6 +57,14 @@ WORDS: dict[str, Word] = {
     "bars": Word("Bars", "count", "Bars the run had."),
     "expected_bars": Word("Expected bars", "count", "Bars that the calendar promises between the first and the last."),
     "missing_bars": Word("Missing bars", "count", "Expected bars that are not there."),
+    "missing_vendor_empty": Word("Missing: vendor has none", "count", "The vendor answered, each time without them."),
+    "missing_before_listing": Word("Missing: before listing", "count", "The symbol did not trade yet."),
+    "missing_beyond_history": Word("Missing: beyond history", "count", "The vendor's plan reaches less far back."),
+    "missing_to_retry": Word("Missing: to retry", "count", "Asked for in vain so far; a backfill asks again."),
+    "missing_not_fetched": Word("Missing: not fetched", "count", "Never asked for; a backfill would ask."),
+    "missing_fetched_since": Word(
+        "Missing: fetched since", "count", "In the lake by now, but not when the run read it."
+    ),
     "longest_gap_bars": Word("Longest gap, bars", "count", "Most expected bars missing in a row."),
     "rows": Word("Rows", "count", ""),
     "expected_rows": Word("Expected rows", "count", ""),

@@ -5,17 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
-import pytest
 
 from lake.calendar import TradingCalendar
-from tasks.errors import InputError
-from tasks.report.coverage import calendar_named, coverage
+from tasks.report.coverage import coverage
 from tasks.sweep.result import SweepResult
 
 
 def test_nothing_is_missing_where_nothing_is(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
     """A whole month of a market that never closes misses no bar."""
-    found = coverage(sweep[1], "15m", calendar_named("24/7"))
+    found = coverage(sweep[1], "15m", TradingCalendar.always_open())
     assert (found["bars"], found["expected_bars"], found["missing_bars"]) == (2976, 2976, 0)
     assert "longest_gap_bars" not in found
 
@@ -30,20 +28,13 @@ def test_the_longest_gap_is_found(sweep: tuple[SweepResult, pl.DataFrame]) -> No
     assert found["longest_gap_began"] == bars["timestamp"][500]
 
 
-@pytest.mark.parametrize("name", ["XNYS", "exchange:XNYS"])
-def test_a_holiday_is_no_gap(name: str) -> None:
-    """Daily bars over New Year miss nothing on an exchange's calendar, whichever way the record spells it."""
+def test_a_holiday_is_no_gap() -> None:
+    """Daily bars over New Year miss nothing on the exchange's calendar."""
     days = [datetime(2014, 12, day, tzinfo=UTC) for day in (30, 31)] + [datetime(2015, 1, 2, tzinfo=UTC)]
-    found = coverage(pl.DataFrame({"timestamp": days}), "1d", calendar_named(name))
+    found = coverage(pl.DataFrame({"timestamp": days}), "1d", TradingCalendar.from_exchange("XNYS"))
     assert (found["expected_bars"], found["missing_bars"]) == (3, 0)
 
 
 def test_no_bars_are_said_to_be_none() -> None:
     """An empty span has no first bar to tell."""
-    assert coverage(pl.DataFrame({"timestamp": []}), "1d", calendar_named("24/7")) == {"bars": 0}
-
-
-def test_an_unknown_calendar_is_refused() -> None:
-    """A calendar that nobody knows is an error, not an empty statement."""
-    with pytest.raises(InputError, match="exchange"):
-        calendar_named("NOWHERE")
+    assert coverage(pl.DataFrame({"timestamp": []}), "1d", TradingCalendar.always_open()) == {"bars": 0}

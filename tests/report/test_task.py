@@ -11,7 +11,7 @@ import pytest
 
 from lake.store import Lake
 from tasks.errors import InputError
-from tasks.report.task import VERDICTS, file_name, write_comparison, write_page, write_report
+from tasks.report.task import RELEASES, VERDICTS, file_name, write_comparison, write_page, write_report
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import save
 
@@ -25,7 +25,7 @@ def stored(tmp_path: Path, sweep: tuple[SweepResult, pl.DataFrame], quality: pl.
     lake.write_bars(bars, symbol=result.symbol, interval=result.interval, start=bars["timestamp"][0], end=end)
     other = quality.with_columns(symbol=pl.lit("ELSEWHERE"))
     lake.append(VERDICTS, pl.concat([quality, other]))
-    record = result.record | {"lake_version": lake.bars_version(result.interval), "calendar": "24/7"}
+    record = result.record | {"lake_version": lake.bars_version(result.interval), "calendar": "always_open"}
     finished = replace(result, record=record)
     save(lake, finished)
     return tmp_path / "lake", finished
@@ -95,3 +95,23 @@ def test_stored_runs_are_compared(stored: tuple[Path, SweepResult], tmp_path: Pa
     page = path.read_text(encoding="utf-8")
     assert f'<a href="{report.name}">' in page
     assert page.count("<a href") == 1
+
+
+def test_a_release_is_shown_with_its_reason(
+    stored: tuple[Path, SweepResult], quality: pl.DataFrame, tmp_path: Path
+) -> None:
+    """A partition that a person released shows why, and only for the content that was released."""
+    root, result = stored
+    rejected = quality.filter(pl.col("status") == "reject")
+    released = {
+        "symbol": [result.symbol] * 2,
+        "interval": [result.interval] * 2,
+        "partition_start": [rejected["partition_start"][0]] * 2,
+        "content_hash": ["c", "other"],
+        "reason": ["exchange outage, confirmed", "never shown"],
+        "released_at": [rejected["checked_at"][0]] * 2,
+    }
+    Lake(root).append(RELEASES, pl.DataFrame(released))
+    page = Path(write_report.fn(str(root), result.run_id, str(tmp_path / "out"))).read_text(encoding="utf-8")
+    assert "released by a person: exchange outage, confirmed" in page
+    assert "never shown" not in page

@@ -48,6 +48,7 @@ PALETTE: dict[str, Shade] = {
     "worst": Shade("#a63f00", "#b85f1a"),
     "bad": Shade("#eba26a", "#7a431a"),
     "middle": Shade("#f4f4f2", "#232a33"),
+    "pale": Shade("#f3dfae", "#6e5a22"),
     "good": Shade("#7db8dc", "#245a86"),
     "best": Shade("#004f86", "#2f7fc0"),
 }
