@@ -1,0 +1,187 @@
+"use strict";
+// Draws the state that the flow sends once a second. Nothing is built from strings of HTML: every text is a text node.
+
+const GOOD = new Set(["live"]);
+const BAD = new Set(["stale", "closing", "backoff", "fatal"]);
+const SPAN_MS = 15 * 60 * 1000;
+const SILENT_AFTER_MS = 4000;
+const SVG = "http://www.w3.org/2000/svg";
+const at = (id) => document.getElementById(id);
+let heard = null;
+let before = null;
+
+const toneOf = (state) => (GOOD.has(state) ? "good" : BAD.has(state) ? "bad" : "waiting");
+const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
+const number = (value, digits = 2) =>
+  value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: Math.min(digits, 2) });
+const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
+
+function make(tag, attributes = {}, ...children) {
+  const svg = ["svg", "rect", "line", "path", "title"].includes(tag);
+  const element = svg ? document.createElementNS(SVG, tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function price(value) {
+  if (value === null || value === undefined) return "–";
+  const digits = value >= 1000 ? 2 : value >= 1 ? 4 : 6;
+  return value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
+}
+
+function strip(history, now) {
+  const svg = make("svg", { viewBox: "0 0 1000 10", preserveAspectRatio: "none" });
+  history.forEach((change, index) => {
+    const begins = Math.max(change.at_ms, now - SPAN_MS);
+    const ends = index + 1 < history.length ? history[index + 1].at_ms : now;
+    if (ends < now - SPAN_MS) return;
+    const left = ((begins - now + SPAN_MS) / SPAN_MS) * 1000;
+    const width = Math.max(((ends - begins) / SPAN_MS) * 1000, toneOf(change.state) === "good" ? 0 : 2);
+    const piece = make("rect", { x: left, y: 0, width, height: 10, class: `s-${toneOf(change.state)}` });
+    piece.append(make("title", {}, `${change.state} from ${clock(change.at_ms)}: ${change.reason}`));
+    svg.append(piece);
+  });
+  at("strip").replaceChildren(svg);
+}
+
+// The ratio on a logarithmic scale from 1/8 to 8; the middle is balance.
+const place = (ratio) => 50 + (50 * Math.max(-1, Math.min(1, Math.log(ratio) / Math.log(8))));
+
+function gauge(symbol) {
+  const svg = make("svg", { class: "gauge", viewBox: "0 0 100 26", preserveAspectRatio: "none", role: "img" });
+  const ratio = symbol.pressure_ratio;
+  svg.append(make("title", {}, ratio === null ? "no valid book" : `pressure ratio ${number(ratio)}`));
+  svg.append(make("rect", { x: 0, y: 7, width: 100, height: 12, class: "g-track" }));
+  if (ratio !== null) {
+    const end = place(ratio);
+    svg.append(make("rect", { x: Math.min(50, end), y: 7, width: Math.abs(end - 50), height: 12, class: ratio >= 1 ? "g-buy" : "g-sell" }));
+  }
+  for (const mark of [0.4, 2.5]) svg.append(make("line", { x1: place(mark), x2: place(mark), y1: 3, y2: 23, class: "g-mark", "vector-effect": "non-scaling-stroke" }));
+  svg.append(make("line", { x1: 50, x2: 50, y1: 3, y2: 23, class: "g-mid", "vector-effect": "non-scaling-stroke" }));
+  return svg;
+}
+
+function spark(points) {
+  const svg = make("svg", { class: "spark", viewBox: "0 0 119 44", preserveAspectRatio: "none", "aria-hidden": "true" });
+  for (const level of [0.4, 1, 2.5]) {
+    const y = 44 - (place(level) / 100) * 44;
+    svg.append(make("line", { x1: 0, x2: 119, y1: y, y2: y, class: "sp-mark" }));
+  }
+  let path = "";
+  let drawing = false;
+  points.forEach((point, index) => {
+    if (point === null) { drawing = false; return; }
+    path += `${drawing ? "L" : "M"}${119 - points.length + 1 + index} ${(44 - (place(point) / 100) * 44).toFixed(2)}`;
+    drawing = true;
+  });
+  if (path) svg.append(make("path", { d: path, class: "sp-line" }));
+  return svg;
+}
+
+function row(key, value) {
+  return make("div", { class: "row" }, make("span", { class: "key" }, key), make("span", {}, value));
+}
+
+function card(symbol) {
+  const badge = make("span", { class: `badge ${symbol.valid ? "good" : "bad"}` }, symbol.valid ? "✓ valid" : "✗ not valid");
+  const lean = symbol.episode === null ? "" : symbol.episode.includes(":buy:") ? " · buy pressure" : " · sell pressure";
+  return make("article", { class: symbol.valid ? "card" : "card invalid" },
+    make("header", {}, make("h3", {}, symbol.symbol), badge),
+    make("div", { class: symbol.valid ? "price" : "price faint" }, price(symbol.last_price)),
+    row("Spread", symbol.spread === null ? "–" : `${number(symbol.spread, 6)}`),
+    row("Pressure", symbol.pressure_ratio === null ? "–" : number(symbol.pressure_ratio) + lean),
+    gauge(symbol),
+    spark(symbol.spark),
+    row("Imbalance · trade flow", `${number(symbol.imbalance)} · ${number(symbol.trade_flow)}`),
+    row("Age · latency", `${symbol.age_s === null ? "–" : number(symbol.age_s, 1) + " s"} · ${symbol.latency_ms === null ? "–" : whole(symbol.latency_ms) + " ms"}`),
+    make("p", { class: "why" }, symbol.faults.join("; ")),
+  );
+}
+
+function tile(term, value, aside = "") {
+  return make("div", {}, make("dt", {}, term), make("dd", {}, value), make("div", { class: "aside" }, aside));
+}
+
+function tiles(state, rate) {
+  const { connection, throughput, recording } = state.stream;
+  const shown = [
+    tile("Messages a second", rate === null ? "–" : whole(rate), `${whole(throughput.messages)} since the start`),
+    tile("Latency p50", throughput.latency_p50_ms === null ? "–" : `${number(throughput.latency_p50_ms, 1)} ms`, `p99 ${throughput.latency_p99_ms === null ? "–" : number(throughput.latency_p99_ms, 1) + " ms"}`),
+    tile("Loop lag", `${number(throughput.loop_lag_ms, 1)} ms`, `${whole(throughput.trades_dropped)} trades dropped`),
+    tile("Clock offset", connection.clock_offset_ms === null ? "–" : `${number(connection.clock_offset_ms, 1)} ms`, `round trip ${connection.round_trip_ms === null ? "–" : number(connection.round_trip_ms, 1) + " ms"}`),
+    tile("Attempts", whole(connection.connects), connection.retry_in_s === null ? `${connection.failures} failures in a row` : `next in ${number(connection.retry_in_s, 0)} s`),
+    tile("Subscriptions", whole(connection.subscriptions), connection.refused.length ? `refused: ${connection.refused.join(", ")}` : "none refused"),
+  ];
+  const budget = state.rate_budget;
+  if (budget) shown.push(tile("Rate budget", `${whole(budget.used)} of ${whole(budget.limit)}`, "requests in the last minute"));
+  if (recording) shown.push(tile("Recorded rows", whole(recording.written), `${whole(recording.waiting)} waiting, ${whole(recording.lost)} lost`));
+  at("tiles").replaceChildren(...shown);
+}
+
+function entry(ms, text) {
+  return make("li", {}, make("time", { datetime: new Date(ms).toISOString() }, clock(ms)), make("span", {}, text));
+}
+
+function logs(state) {
+  const { connection, alarms } = state.stream;
+  const alerts = state.alerts.map((one) => entry(one.at_ms, `${one.symbol}: ${one.pressure} pressure, ratio ${number(one.ratio)} beyond ${number(one.threshold)}`));
+  at("alerts").replaceChildren(...(alerts.length ? alerts.reverse() : [make("li", {}, make("span"), make("span", { class: "faint" }, "No episode yet."))]));
+  const changes = connection.history.map((one) => [one.at_ms, `${one.state}: ${one.reason}`]);
+  const told = alarms.map((one) => [one.at_ms, `⚠ ${one.kind}: ${one.detail}`]);
+  const lines = [...changes, ...told].sort((a, b) => b[0] - a[0]).slice(0, 60);
+  at("history").replaceChildren(...lines.map(([ms, text]) => entry(ms, text)));
+}
+
+function draw(state) {
+  const { connection } = state.stream;
+  const tone = toneOf(connection.state);
+  at("connection").className = `connection ${tone}`;
+  at("state").textContent = connection.state.replace("_", " ");
+  at("sentence").textContent = connection.sentence;
+  document.title = `${connection.state.replace("_", " ")} · Klinehouse`;
+  strip(connection.history, state.now_ms);
+  const messages = state.stream.throughput.messages;
+  const rate = before === null || state.now_ms <= before.now_ms ? null : (messages - before.messages) / ((state.now_ms - before.now_ms) / 1000);
+  before = { now_ms: state.now_ms, messages };
+  tiles(state, rate);
+  at("symbols").replaceChildren(...state.stream.symbols.map(card));
+  logs(state);
+}
+
+function listen() {
+  const source = new EventSource("/state");
+  source.onmessage = (event) => {
+    heard = Date.now();
+    at("silent").hidden = true;
+    draw(JSON.parse(event.data));
+  };
+}
+
+function watch() {
+  if (heard === null || Date.now() - heard < SILENT_AFTER_MS) return;
+  at("silent").textContent = `No news from the live flow since ${clock(heard)}: everything below is old.`;
+  at("silent").hidden = false;
+}
+
+async function act(name) {
+  const kept = sessionStorage.getItem("token") || new URLSearchParams(location.hash.slice(1)).get("token");
+  const token = kept || window.prompt("Control token (the flow prints where it is):");
+  if (!token) return;
+  const answer = await fetch(`/actions/${name}`, { method: "POST", headers: { "X-Klinehouse-Token": token } });
+  if (answer.ok) sessionStorage.setItem("token", token); else sessionStorage.removeItem("token");
+  const body = await answer.json();
+  at("said").textContent = answer.ok ? `Done: ${body.done}.` : `Refused: ${body.error}.`;
+  at("said").hidden = false;
+}
+
+function theme(next) {
+  document.documentElement.style.colorScheme = next;
+  at("theme").textContent = next === "dark" ? "Light theme" : "Dark theme";
+  at("theme").onclick = () => theme(next === "dark" ? "light" : "dark");
+}
+
+theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+at("reconnect").onclick = () => act("reconnect");
+setInterval(watch, 1000);
+listen();
