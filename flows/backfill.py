@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -9,9 +11,10 @@ from flows.adhoc import flow
 from flows.parameters import DEFAULT_START, AtOnce, EndDay, IntervalName, StartDay, Symbols, span
 from flows.settings import Settings, load
 from flows.steps import Progress, gather, log, publish_table, step
-from flows.vendor import open_vendor
+from flows.vendor import calendar_of, open_vendor
 from lake.timeline import partitions
 from tasks.errors import ConfigurationError, KlinehouseError
+from tasks.exchange.backfill import plan_backfill
 from tasks.exchange.source import SourceSettings
 from tasks.exchange.task import backfill_month
 
@@ -47,8 +50,10 @@ async def backfill(
     end: EndDay = None,
     source: str = "tickdb",
     at_once: AtOnce = 4,
+    refresh: bool = False,
+    plan: bool = False,
 ) -> list[Backfilled]:
-    """Fetch the bars of some symbols into the lake.
+    """Fetch the bars of some symbols into the lake; what the lake has or the vendor lacks is not asked for again.
 
     Args:
         symbols: Symbols in the vendor's spelling, such as BTCUSDT or AAPL.US.
@@ -57,6 +62,8 @@ async def backfill(
         end: First UTC day no longer wanted; empty for up to the newest closed bar.
         source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
         at_once: Partitions fetched at the same time; all share the key's rate budget.
+        refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
+        plan: Only show what would be asked for: requests, minutes at the key's rate, bytes.
 
     Returns:
         One line a symbol. A symbol that failed says so and does not stop the others.
@@ -67,14 +74,18 @@ async def backfill(
     settings = load()
     with open_vendor(settings, source, symbols) as vendor:
         first, last = _reachable(settings, *span(interval, start, end, now=vendor.clock()), vendor.clock())
+        await _show_plan(settings.lake_root, symbols, interval, first, last, vendor)
+        if plan:
+            return []
         parts = [(symbol, *part) for symbol in symbols for part in partitions(interval, first, last)]
         async with Progress("backfill-progress", len(parts), f"{interval} bars of {len(symbols)} symbols") as progress:
             results = await gather(
-                [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, progress) for part in parts],  # type: ignore[misc]
+                [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, refresh, progress) for part in parts],  # type: ignore[misc]
                 at_once=at_once,
             )
     done = [
-        _summary(symbol, [r for part, r in zip(parts, results, strict=True) if part[0] == symbol]) for symbol in symbols
+        _summary(symbol, [result for part, result in zip(parts, results, strict=True) if part[0] == symbol])
+        for symbol in symbols
     ]
     await publish_table(
         "backfill", [asdict(line) for line in done], f"{interval} bars fetched into {settings.lake_root}"
@@ -102,12 +113,32 @@ def _reachable(settings: Settings, first: datetime, last: datetime, now: datetim
     return max(first, oldest), last
 
 
+async def _show_plan(
+    lake_root: str, symbols: list[str], interval: str, first: datetime, last: datetime, vendor: SourceSettings
+) -> None:
+    """Say what will be asked for before the first request: on the terminal, and as an artifact."""
+    calendars = [calendar_of(symbol) for symbol in symbols]
+    planned = await asyncio.to_thread(
+        plan_backfill, lake_root, symbols, interval, first, last, vendor, calendars=calendars
+    )
+    print(planned.render(), file=sys.stderr)
+    await publish_table("backfill-plan", planned.rows(), planned.summary())
+
+
 async def _fetch(
-    lake_root: str, interval: str, part: tuple[str, datetime, datetime], vendor: SourceSettings, progress: Progress
+    lake_root: str,
+    interval: str,
+    part: tuple[str, datetime, datetime],
+    vendor: SourceSettings,
+    refresh: bool,
+    progress: Progress,
 ) -> object:
     symbol, start, end = part
+    calendar = calendar_of(symbol)
     try:
-        return await step(backfill_month, lake_root, symbol, interval, start, end, vendor)
+        return await step(
+            backfill_month, lake_root, symbol, interval, start, end, vendor, calendar=calendar, refresh=refresh
+        )
     finally:
         await progress.advance()
 

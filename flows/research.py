@@ -15,11 +15,11 @@ from flows.features import features
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols
 from flows.quality import quality
 from flows.settings import load
-from flows.steps import log, publish_link, publish_table, step, subflow
+from flows.steps import log, publish_link, publish_markdown, publish_table, step, subflow
 from flows.sweep import sweep
 from tasks.errors import RejectedDataError
 from tasks.quality.verdicts import Verdict
-from tasks.report.task import write_report
+from tasks.report.task import summarise_run, write_report
 from tasks.sweep.costs import Costs
 from tasks.sweep.task import SweepSummary
 from tasks.sweep.windows import WindowPlan
@@ -97,7 +97,10 @@ async def research(
     with _timed(seconds, "report"):
         reports = [await step(write_report, settings.lake_root, line.run_id, out_dir) for line in found]
     for path, summary in zip(reports, found, strict=True):
-        await publish_link(_key("report", summary.symbol, interval), Path(path).as_uri(), "Report", summary.verdict)
+        text = await step(summarise_run, settings.lake_root, summary.run_id)
+        words = (summary.symbol, interval, strategy)
+        await publish_markdown(_key("verdict", *words), text, summary.verdict)
+        await publish_link(_key("report", *words), Path(path).as_uri(), Path(path).name, summary.verdict)
     stages = [{"stage": stage, "seconds": round(spent, 1)} for stage, spent in seconds.items()]
     await publish_table("research-stages", stages, "Wall time of each stage")
     return Researched(fetched, verdicts, found, reports, seconds)

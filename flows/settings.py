@@ -21,8 +21,9 @@ from tasks.errors import ConfigurationError
 
 Plan = Literal["free", "basic", "pro", "enterprise"]
 
-#: Requests a minute and days of history that each of the vendor's plans allows (vendor documentation, July 2026).
+#: Requests a minute, live subscriptions and days of history that each of the vendor's plans allows (vendor documentation, July 2026).
 REQUESTS_PER_MINUTE: dict[str, int] = {"free": 30, "basic": 60, "pro": 600, "enterprise": 1800}
+SUBSCRIPTIONS: dict[str, int] = {"free": 5, "basic": 50, "pro": 300, "enterprise": 5000}
 HISTORY_DAYS: dict[str, int] = {"free": 0, "basic": 365, "pro": 3 * 365, "enterprise": 10 * 365}
 
 
@@ -40,11 +41,17 @@ class Settings(BaseSettings):
         "tickdb", description="The vendor, or the market simulated inside the process (no key, no internet)."
     )
     vendor_url: str = Field("https://api.tickdb.ai", description="Base address of the vendor's REST side.")
+    stream_url: str = Field(
+        "wss://api.tickdb.ai/v1/realtime", description="Address of the vendor's WebSocket side, without the key."
+    )
     api_key: SecretStr | None = Field(None, description="The vendor's key.")
     market_now: datetime | None = Field(
         None, description="The market's present where it is not ours: a replayed market ends there."
     )
     plan: Plan = Field("free", description="The vendor's plan: sets requests a minute and the reach of history.")
+
+    control_port: int = Field(8780, ge=0, le=65535, description="Loopback port of the live flow's page; 0 picks one.")
+    redis_url: SecretStr | None = Field(None, description="Redis that the live state is mirrored to; none by default.")
 
     requests_per_minute: int | None = Field(None, ge=1, description="The key's rate where it is not the plan's.")
     history_days: int | None = Field(None, ge=0, description="The key's reach where it is not the plan's.")

@@ -13,7 +13,7 @@ from tasks.quality.thresholds import Thresholds
 from tasks.quality.verdicts import Verdict
 
 
-@task(name="check-partition", cache_policy=NO_CACHE)
+@task(name="check-partition", task_run_name="check {symbol} {interval} {start:%Y-%m}", cache_policy=NO_CACHE)
 def check_partition(
     lake_root: str,
     symbol: str,

@@ -18,8 +18,8 @@ from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
 from lake.store import Lake
 from lake.timeline import interval as interval_named
-from tasks.report.compare import compare
 from tasks.report.coverage import coverage, missing_reasons, quality_days
+from tasks.report.summary import summary_markdown
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
 
@@ -29,7 +29,7 @@ RELEASES = "quality/releases"
 _log = structlog.get_logger(__name__)
 
 
-@task(name="write-report", cache_policy=NO_CACHE, retries=0)
+@task(name="write-report", task_run_name="report {run_id}", cache_policy=NO_CACHE, retries=0)
 def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     """Write the page of a finished run and return its path.
 
@@ -58,6 +58,20 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     return str(path)
 
 
+@task(name="summarise-run", task_run_name="summarise {run_id}", cache_policy=NO_CACHE, retries=0)
+def summarise_run(lake_root: str, run_id: str) -> str:
+    """Return verdict and figures of a finished run as markdown, for an artifact.
+
+    Args:
+        lake_root: Folder or address of the lake.
+        run_id: The run to speak of.
+
+    Raises:
+        InputError: The lake has no such run.
+    """
+    return summary_markdown(load(Lake(lake_root), run_id))
+
+
 @task(name="write-comparison", cache_policy=NO_CACHE, retries=0)
 def write_comparison(lake_root: str, run_ids: Sequence[str], out_dir: str) -> str:
     """Write the page that compares finished runs and return its path; it links to the reports beside it.
@@ -70,6 +84,8 @@ def write_comparison(lake_root: str, run_ids: Sequence[str], out_dir: str) -> st
     Raises:
         InputError: The lake lacks a run, or there are too few or too many.
     """
+    from tasks.report.compare import compare  # plotly again
+
     lake, folder = Lake(lake_root), Path(out_dir)
     results = [load(lake, run_id) for run_id in run_ids]
     links = {result.run_id: file_name(result) for result in results if (folder / file_name(result)).exists()}

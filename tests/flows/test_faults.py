@@ -127,7 +127,7 @@ def test_a_restated_bar_is_replaced_and_counted(tmp_path: Path) -> None:
     with trading(MARKET, tmp_path, Faults(revise_p=0.01)) as (simulator, settings):
         asyncio.run(backfill.fn(["BTCUSDT"], "1m", START, END))
         provisional = len(simulator.injected)
-        again = asyncio.run(backfill.fn(["BTCUSDT"], "1m", START, END))
+        again = asyncio.run(backfill.fn(["BTCUSDT"], "1m", START, END, refresh=True))
     assert provisional > 0
     assert again[0].rows_revised == provisional
     assert_frame_equal(Lake(settings.lake_root).read_bars("BTCUSDT", "1m"), truth(), check_exact=True)
