@@ -24,7 +24,8 @@ from tasks.errors import InputError
 
 __all__ = ["Ledger", "Reason"]
 
-_ANSWERED, _FAILED, _LISTED = "answered", "failed", "listed"
+_ANSWERED, _FAILED, _LISTED, _NAMED = "answered", "failed", "listed", "named"
+_NAMES_KEPT = timedelta(days=30)
 _RECORDS: dict[str, pl.DataType] = {
     "symbol": pl.String(),
     "kind": pl.String(),
@@ -132,11 +133,27 @@ class Ledger:
         self.record_answers(symbol, interval, [(start, end)], asked_at=asked_at)
 
     def record_answers(
-        self, symbol: str, interval: str, ranges: Iterable[tuple[datetime, datetime]], *, asked_at: datetime
+        self,
+        symbol: str,
+        interval: str,
+        ranges: Iterable[tuple[datetime, datetime]],
+        *,
+        asked_at: datetime,
+        once: str = "",
     ) -> None:
-        """Record several answers in one commit, as `record_answer` does one."""
+        """Record several answers in one commit, as `record_answer` does one.
+
+        Args:
+            symbol: The symbol.
+            interval: The bars' interval.
+            ranges: What was answered for.
+            asked_at: The market's present when it was asked.
+            once: A name of these answers; recording them again under it changes nothing, so that a run that was killed
+                does not know whether it had recorded them, and need not. Names are remembered for a month.
+        """
         closed = interval_named(interval).closed_end(asked_at)
-        self._record(symbol, interval, _ANSWERED, [(utc(start), min(utc(end), closed)) for start, end in ranges], "")
+        bounded = [(utc(start), min(utc(end), closed)) for start, end in ranges]
+        self._record(symbol, interval, _ANSWERED, bounded, "", once=once)
 
     def record_failure(self, symbol: str, interval: str, start: datetime, end: datetime, *, detail: str) -> None:
         """Record that the vendor did not answer for ``[start, end)`` and why; the bars there stay to be retried."""
@@ -155,16 +172,30 @@ class Ledger:
         return (rows if symbol is None else rows.filter(pl.col("symbol") == symbol)).collect()
 
     def _record(
-        self, symbol: str, interval: str, kind: str, ranges: Iterable[tuple[datetime, datetime]], detail: str
+        self,
+        symbol: str,
+        interval: str,
+        kind: str,
+        ranges: Iterable[tuple[datetime, datetime]],
+        detail: str,
+        *,
+        once: str = "",
     ) -> None:
         now = self._lake.now()
         records = [(symbol, kind, start, end, 1, now, detail) for start, end in ranges if start < end]
         if not records:
             return
         new = [pl.DataFrame([record], schema=_RECORDS, orient="row") for record in records]
+
+        def change(rows: pl.DataFrame) -> pl.DataFrame:
+            rows = rows.select(list(_RECORDS))
+            if once and rows.filter((pl.col("kind") == _NAMED) & (pl.col("detail") == once)).height:
+                return rows
+            return reduce(_merged, new, _named(rows, symbol, once, now) if once else rows)
+
         self._lake.update(
             _table(interval),
-            lambda rows: reduce(_merged, new, rows.select(list(_RECORDS))),
+            change,
             where={"symbol": symbol},
             empty=pl.DataFrame(schema=_RECORDS),
             partition_by=["symbol"],
@@ -190,6 +221,13 @@ class Ledger:
         last = min(_as_microseconds(utc(end)), facts.closed_end)
         bounds = (EPOCH + timedelta(microseconds=side) for side in (first, max(first, last)))
         return _microseconds(calendar.expected_opens(step.name, *bounds))
+
+
+def _named(rows: pl.DataFrame, symbol: str, once: str, now: datetime) -> pl.DataFrame:
+    """Return a symbol's records with the name of answers that were recorded, names older than a month left out."""
+    old = (pl.col("kind") == _NAMED) & (pl.col("recorded_at") < now - _NAMES_KEPT)
+    name = pl.DataFrame([(symbol, _NAMED, EPOCH, EPOCH, 0, now, once)], schema=_RECORDS, orient="row")
+    return pl.concat([rows.filter(~old), name])
 
 
 def _merged(rows: pl.DataFrame, row: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 #: zstd level 3: levels above it save under 2 % and double the time to write.
 _COMPRESSION = "zstd"
 _COMPRESSION_LEVEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as it lies in storage: path below the table's folder, size in bytes, time of its last change."""
+
+    path: str
+    size: int
+    modified_at: datetime
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,19 @@ class Location:
     def read_parquet(self, relative: str) -> pl.DataFrame:
         """Return the rows of a file."""
         return pl.scan_parquet(self.path(relative), glob=False, storage_options=self.storage_options).collect()
+
+    def read_lines(self, relative: str) -> list[str]:
+        """Return the lines of a text file."""
+        with self.filesystem().open_input_file(relative) as file:
+            return file.read().decode().splitlines()
+
+    def files(self) -> Iterator[StoredFile]:
+        """Yield every data file below this folder, named by a commit or not; Delta's own files are not among them."""
+        from pyarrow.fs import FileSelector
+
+        for info in self.filesystem().get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
+            if info.is_file and not info.path.startswith("_delta_log/"):
+                yield StoredFile(info.path, int(info.size), info.mtime.astimezone(UTC))
 
     def delete(self, relative: str) -> None:
         """Delete a file; one that is gone already is as good."""

@@ -16,7 +16,7 @@ import polars as pl
 from lake.bars import VALUES, checked_range, table_name, within
 from lake.rows import split
 from lake.schema import TIMESTAMP
-from lake.table import Change, Table
+from lake.table import STAGED, Change, Table
 from lake.timeline import interval as interval_named
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ REVISIONS: dict[str, pl.DataType] = {
     "version": pl.Int64(),
 }
 
-#: Key of a bar commit's metadata that names its staged file, and of the hand-over into the revisions table.
-STAGED = "revisions"
+#: Transaction of the revisions table whose number is the version of the bars it has come to.
 _HANDED_OVER = "bars"
 
 
@@ -79,6 +78,13 @@ def settle(lake: Lake, interval: str) -> int:
     if lake.snapshot(bars) is None or not _pending(lake, interval, after=None):
         return 0
     return lake.transact(_table(interval), lambda table: _copy(lake, interval, table), REVISIONS, ["symbol"])
+
+
+def uncopied(lake: Lake, interval: str) -> set[str]:
+    """Return the staged files that hold corrections nobody has copied yet; they must not be deleted."""
+    name = _table(interval)
+    after = lake.table(name).transaction_version(_HANDED_OVER) if lake.exists(name) else None
+    return {path for _, path in _pending(lake, interval, after=after)}
 
 
 def _copy(lake: Lake, interval: str, table: Table) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import polars as pl
@@ -76,6 +77,11 @@ def split(rows: pl.DataFrame, base: Snapshot) -> Iterator[tuple[pl.DataFrame, di
         return
     for values, part in rows.group_by(base.partition_by, maintain_order=True):
         yield part, dict(zip(base.partition_by, values, strict=True))
+
+
+def partition_key(partition: Mapping[str, object]) -> str:
+    """Return the key under which writers of one partition find out about each other."""
+    return json.dumps({name: str(value) for name, value in partition.items()}, sort_keys=True)
 
 
 def replacement(

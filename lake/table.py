@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -42,8 +42,11 @@ ROW_GROUP_ROWS = 1 << 16
 #: Attempts of one commit call inside delta-rs, against writers of other keys; conflicts on a key are ours to retry.
 COMMIT_ATTEMPTS = 100
 
+#: Key of a commit's metadata that names the file it staged.
+STAGED = "staged"
+
 #: Folder of files that commits name but that are no part of the table; Delta leaves names with _ alone.
-STAGING = "_staged"
+_STAGING = "_staged"
 
 _COMMIT_ID = "commitId"
 _COMMITTED_AT = "committedAt"
@@ -76,14 +79,16 @@ class Change:
         adds: Data files written by `Table.write_file`.
         removes: Paths of data files that cease to be current.
         reads: Keys whose files the change was computed from; a concurrent commit of one of them is a conflict.
-        metadata: Stored in the commit itself, JSON values.
+        staged: A file written by `Table.stage`, named in the commit's metadata under `STAGED`.
+        data_change: False where the rows stay the same and only lie in other files.
         transactions: Application id to version, stored in the commit (for exactly-once hand-overs between tables).
     """
 
     adds: list[AddAction] = field(default_factory=list)
     removes: list[str] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
-    metadata: dict[str, object] = field(default_factory=dict)
+    staged: str | None = None
+    data_change: bool = True
     transactions: dict[str, int] = field(default_factory=dict)
 
 
@@ -94,7 +99,7 @@ class Commit:
     Attributes:
         version: The version it made.
         at: When, by the clock of the lake that committed.
-        metadata: What `Change.metadata` said, besides Delta's own keys.
+        metadata: Delta's own keys and ours, `STAGED` among them.
     """
 
     version: int
@@ -158,39 +163,40 @@ class Table:
 
     def stage(self, rows: pl.DataFrame) -> str:
         """Write rows beside the table, where no reader looks, and return the path for a commit to name."""
-        path = f"{STAGING}/{uuid.uuid4().hex}.parquet"
+        path = f"{_STAGING}/{uuid.uuid4().hex}.parquet"
         self.location.write_parquet(path, rows, row_group_rows=ROW_GROUP_ROWS)
         return path
-
-    def discard(self, adds: Sequence[AddAction]) -> None:
-        """Delete data files that will not be committed."""
-        for add in adds:
-            self.location.delete(add.path)
 
     def commit(self, change: Change, base: Snapshot) -> int:
         """Commit `change`, which was computed from `base`, and return the version it became.
 
         Raises:
-            ConflictError: Another writer committed one of `change.reads` or removed a file of ours since `base`.
+            ConflictError: Another writer committed one of `change.reads` or removed a file of ours since `base`; what
+                was written for this change is deleted.
         """
         handle = self._refresh_to(base.version)
         commit_id = uuid.uuid4().hex
         marks = {**dict.fromkeys(change.reads, base.version + 1), **change.transactions}
         properties = CommitProperties(
-            custom_metadata={_COMMIT_ID: commit_id, _COMMITTED_AT: self._clock().isoformat(), **change.metadata},
+            custom_metadata={
+                _COMMIT_ID: commit_id,
+                _COMMITTED_AT: self._clock().isoformat(),
+                **({STAGED: change.staged} if change.staged else {}),
+            },
             max_commit_retries=COMMIT_ATTEMPTS,
             app_transactions=[Transaction(key, number) for key, number in marks.items()],
         )
         schema = handle.schema()
         try:
             handle.create_write_transaction(
-                [*change.adds, *self._removals(change.removes, base)],
+                self._actions(change, base),
                 "append",
                 schema,
                 handle.metadata().partition_columns,
                 commit_properties=properties,
             )
         except CommitFailedError as error:
+            self._discard(change)
             raise ConflictError(f"lake: {self.location.uri}: another writer was first: {error}") from error
         return self._version_of(commit_id)
 
@@ -237,6 +243,11 @@ class Table:
             self._log += [_commit(entry) for entry in reversed(handle.history(handle.version() - known))]
         return self._log
 
+    def added(self, version: int) -> list[str]:
+        """Return the data files that the commit of `version` added."""
+        entries = self.location.read_lines(f"_delta_log/{version:020}.json")
+        return [unquote(entry["add"]["path"]) for entry in map(json.loads, entries) if "add" in entry]
+
     def transaction_version(self, key: str) -> int | None:
         """Return the newest version committed under an application transaction, None where there is none."""
         handle = self._refresh()
@@ -245,6 +256,10 @@ class Table:
     def paths(self, files: pl.DataFrame) -> list[str]:
         """Return the full paths of files of a snapshot."""
         return [self.location.path(path) for path in files["path"]]
+
+    def _discard(self, change: Change) -> None:
+        for path in [*(add.path for add in change.adds), *filter(None, [change.staged])]:
+            self.location.delete(path)
 
     def _refresh(self) -> DeltaTable | None:
         if self._handle is None:
@@ -279,14 +294,15 @@ class Table:
                 f"lake: {self.location.uri}: expected a version that is still kept, found {version}: {error}"
             ) from error
 
-    def _removals(self, paths: Sequence[str], base: Snapshot) -> list[RemoveAction]:
+    def _actions(self, change: Change, base: Snapshot) -> list[AddAction | RemoveAction]:
         names = [name for name in base.files.columns if name.startswith("partition.")]
-        rows = base.files.filter(pl.col("path").is_in(list(paths))).iter_rows(named=True)
+        rows = base.files.filter(pl.col("path").is_in(change.removes)).iter_rows(named=True)
         now = int(time.time() * 1000)
-        return [
+        adds = [replace(add, data_change=change.data_change) for add in change.adds]
+        return adds + [
             RemoveAction(
                 row["path"],
-                True,
+                change.data_change,
                 now,
                 row["size"],
                 {name.removeprefix("partition."): None if row[name] is None else _text(row[name]) for name in names},

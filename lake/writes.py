@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,8 +12,8 @@ from typing import TypeVar
 import polars as pl
 
 from lake.bars import upsert
-from lake.revisions import STAGED, changed_values
-from lake.rows import as_storable, matching, replacement, split
+from lake.revisions import changed_values
+from lake.rows import as_storable, matching, partition_key, replacement, split
 from lake.schema import BARS
 from lake.table import Change, Snapshot, Table
 from tasks.errors import ConflictError, InputError
@@ -78,15 +77,15 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime)
             rows = result.bars.select(pl.lit(symbol).alias("symbol"), pl.lit(year, pl.Int32).alias("year"), *BARS)
             change.adds.append(table.write_file(rows, {"symbol": symbol, "year": year}))
             change.removes += files["path"].to_list()
-            change.reads.append(f"{symbol}/{year}")
+            change.reads.append(partition_key({"symbol": symbol, "year": year}))
             new += result.new
             revised.append(result.revised)
     if not change.adds:
         return WriteReceipt(base.version, bars.height, 0, 0, changed=False)
     corrections = pl.concat(revised)
     if corrections.height:
-        change.metadata[STAGED] = table.stage(changed_values(corrections, symbol, seen_at))
-    version = _commit(table, change, base)
+        change.staged = table.stage(changed_values(corrections, symbol, seen_at))
+    version = table.commit(change, base)
     return WriteReceipt(version, bars.height, new, corrections.height, changed=True)
 
 
@@ -103,7 +102,7 @@ def append_rows(table: Table, rows: pl.DataFrame) -> int:
     if not rows.height:
         return base.version
     change = Change(adds=[table.write_file(part, partition) for part, partition in split(rows, base)])
-    return _commit(table, change, base)
+    return table.commit(change, base)
 
 
 def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], where: Mapping[str, object]) -> int:
@@ -113,7 +112,7 @@ def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], wh
         InputError: A row of the result does not match `where`.
     """
     base = table.snapshot()
-    pruned = {name: str(value) for name, value in where.items() if name in base.partition_by}
+    key = partition_key({name: value for name, value in where.items() if name in base.partition_by})
     touched, kept, rows = replacement(table, base, where)
     new = as_storable(change(rows))
     new = matching(table, base, new)
@@ -125,14 +124,4 @@ def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], wh
         return base.version
     whole = pl.concat([kept, new], how="diagonal_relaxed") if kept.height else new
     adds = [table.write_file(part, partition) for part, partition in split(whole, base)]
-    return _commit(
-        table, Change(adds, touched["path"].to_list(), [f"replace {json.dumps(pruned, sort_keys=True)}"]), base
-    )
-
-
-def _commit(table: Table, change: Change, base: Snapshot) -> int:
-    try:
-        return table.commit(change, base)
-    except ConflictError:
-        table.discard(change.adds)
-        raise
+    return table.commit(Change(adds, touched["path"].to_list(), [key]), base)

@@ -64,6 +64,15 @@ def test_the_vendor_says_nothing_often_enough(lake: Lake, make_bars: Maker) -> N
     assert ledger.absences("BTCUSDT", "1m", *minutes(0, 20), now=NOW)["confirmations"].to_list() == [4]
 
 
+def test_an_answer_under_a_name_counts_once(lake: Lake) -> None:
+    """A run that was killed may record its answers again: the same name counts once, another counts more."""
+    ledger, ranges = Ledger(lake, confirmations=9), [minutes(0, 5), minutes(10, 12)]
+    for name in ("first", "first", "second", "first"):
+        ledger.record_answers("BTCUSDT", "1m", ranges, asked_at=NOW, once=name)
+    found = ledger.absences("BTCUSDT", "1m", *minutes(0, 12), now=NOW)
+    assert found["confirmations"].to_list() == [2, 0, 2]
+
+
 def test_failures_stay_to_be_retried_until_answered(lake: Lake) -> None:
     """A failed request is remembered with its cause; an answer clears just the part it covers."""
     ledger = Ledger(lake, confirmations=1)

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from lake.revisions import revisions
 from lake.schema import BARS
 from lake.store import Lake
-from lake.table import Table
 from lake.writes import until_first
 from tasks.errors import ConflictError
 
@@ -97,11 +98,11 @@ def test_replacements_of_one_partition_do_not_mix(root: Path) -> None:
 def test_a_conflict_that_never_ends_is_reported(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """When other writers are first in every attempt, ConflictError says so and nothing is written."""
 
-    def beaten(*_: object) -> int:
-        raise ConflictError("another writer was first")
+    def beaten(*_: object, **__: object) -> None:
+        raise CommitFailedError("another writer was first")
 
     lake.append("t", pl.DataFrame({"n": [1]}))
-    monkeypatch.setattr(Table, "commit", beaten)
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", beaten)
     monkeypatch.setattr("lake.writes.time.sleep", lambda _: None)
     with pytest.raises(ConflictError, match="all 60 attempts"):
         lake.append("t", pl.DataFrame({"n": [2]}))
