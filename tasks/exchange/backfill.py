@@ -4,14 +4,16 @@ One call handles one partition (a month of minutes) of one symbol:
 
 1. the ledger names the absent bars that nothing explains, and `plan` packs them into requests;
 2. pages are fetched side by side, each spooled to disk as it comes;
-3. the spooled pages become one commit, then the spool is dropped, then the vendor's silence about the bars still absent
-   is recorded. A process killed between any two of these steps costs the requests in flight and nothing else;
+3. the spooled pages become one commit, then the vendor's silence about the bars still absent is recorded under the
+   answers' names, then the spool is dropped. A process killed between any two of these steps costs the requests in
+   flight: whoever comes next writes and records the same again, and neither changes anything the second time;
 4. again from 1, until every absent bar is explained. Bars that a full answer lacked are asked for as often as the
    source's `confirmations` say, then never again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -199,19 +201,15 @@ class Backfill:
         self._commit()
 
     def _commit(self) -> None:
-        """Write the spooled pages, drop them, then record for which times the vendor had no more than this.
-
-        In this order: a page dropped and not recorded costs one more request for its holes; a page recorded twice would
-        pass one answer off as two.
-        """
+        """Write the spooled pages, record for which times the vendor had no more than these, drop them."""
         pages = list(self._spool.pages())
         if not pages:
             return
         bars = _merged([page.bars for page in pages])
         if not bars.is_empty():
             self._counts.add_write(self._write(bars))
-        self._spool.clear()
         self._record(pages)
+        self._spool.clear()
 
     def _write(self, bars: pl.DataFrame) -> WriteReceipt:
         symbol, interval = self._key
@@ -223,9 +221,10 @@ class Backfill:
         symbol, interval = self._key
         short = [page for page in pages if self._lacks(page)]
         for asked_at in sorted({page.asked_at for page in short}):
-            answered = [_without(page.window, page.conflicts, interval) for page in short if page.asked_at == asked_at]
-            ranges = [part for parts in answered for part in parts]
-            self._ledger.record_answers(symbol, interval, ranges, asked_at=asked_at)
+            answers = [page for page in short if page.asked_at == asked_at]
+            ranges = [part for page in answers for part in _without(page.window, page.conflicts, interval)]
+            once = hashlib.sha256("".join(page.name for page in answers).encode()).hexdigest()[:24]
+            self._ledger.record_answers(symbol, interval, ranges, asked_at=asked_at, once=once)
         for opened in {opened for page in pages for opened in page.conflicts}:
             after = grid_of(interval).next(opened)
             self._ledger.record_failure(symbol, interval, opened, after, detail="served with two values")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import polars as pl
@@ -34,12 +35,14 @@ class Spooled:
         asked_at: The market's present when it was asked.
         bars: What was served, as `Page.bars`.
         conflicts: Opens of bars that were served with two values.
+        name: A name of this one answer, different for every answer of every run.
     """
 
     window: Window
     asked_at: datetime
     bars: pl.DataFrame
     conflicts: tuple[datetime, ...]
+    name: str
 
 
 class _Record(msgspec.Struct):
@@ -47,6 +50,7 @@ class _Record(msgspec.Struct):
     end: int
     asked_at: int
     conflicts: list[int]
+    name: str
     bars: bytes
 
 
@@ -66,7 +70,7 @@ class Spool:
         page.bars.write_ipc(bars)
         ends = (to_ms(page.window.start), to_ms(page.window.end))
         conflicts = [to_ms(moment) for moment in page.conflicts]
-        record = _Record(*ends, to_ms(asked_at), conflicts, bars.getvalue())
+        record = _Record(*ends, to_ms(asked_at), conflicts, uuid4().hex, bars.getvalue())
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._folder / f"{ends[0]}-{ends[1]}.page"
         fresh = target.with_suffix(f".{os.getpid()}")
@@ -95,4 +99,5 @@ def _read(path: Path) -> Spooled:
     record = msgspec.msgpack.decode(path.read_bytes(), type=_Record)
     bars = pl.read_ipc(BytesIO(record.bars)).select(list(BARS))
     window = Window(from_ms(record.start), from_ms(record.end))
-    return Spooled(window, from_ms(record.asked_at), bars, tuple(from_ms(moment) for moment in record.conflicts))
+    conflicts = tuple(from_ms(moment) for moment in record.conflicts)
+    return Spooled(window, from_ms(record.asked_at), bars, conflicts, record.name)
