@@ -9,6 +9,7 @@ import polars as pl
 
 from lake.calendar import TradingCalendar
 from lake.timeline import interval as interval_named
+from lake.timeline import utc
 
 
 def coverage(bars: pl.DataFrame, interval: str, calendar: TradingCalendar) -> dict[str, object]:
@@ -42,12 +43,26 @@ def coverage(bars: pl.DataFrame, interval: str, calendar: TradingCalendar) -> di
 
 
 def quality_days(
-    bars: pl.DataFrame, symbol: str, interval: str, calendar: TradingCalendar, verdicts: pl.DataFrame
+    bars: pl.DataFrame,
+    symbol: str,
+    interval: str,
+    calendar: TradingCalendar,
+    verdicts: pl.DataFrame,
+    quarantined: pl.Series,
 ) -> pl.DataFrame:
-    """Return the quality of each day with expected bars: how many there are, and what the verdicts found on it.
+    """Return the quality of each day with expected bars: how many there are, and what quality said about it.
 
-    A verdict keeps the first few moments of each finding, so a day is marked where one of them lies; the table of
-    verdicts has the full counts.
+    ``reject`` where a bar of the day lies in quarantine, ``released`` where its partition was released since, ``warn``
+    where a warning's samples point at the day (a verdict keeps the first few), ``unjudged`` where no verdict covers
+    the day, else ``pass``.
+
+    Args:
+        bars: The bars of the run.
+        symbol: For the first column.
+        interval: Their length.
+        calendar: When the market is open.
+        verdicts: Verdict rows, with `release_reason` where a person released some.
+        quarantined: Opens of the bars in quarantine.
 
     Returns:
         Columns ``symbol``, ``day``, ``rows``, ``expected_rows``, ``status``, as the quality calendar draws them.
@@ -62,26 +77,26 @@ def quality_days(
     days = there.group_by("day", maintain_order=True).agg(
         rows=pl.col("here").sum().cast(pl.Int64), expected_rows=pl.len().cast(pl.Int64)
     )
-    found = _found_on(verdicts)
-    return days.select(
-        pl.lit(symbol).alias("symbol"),
-        "day",
-        "rows",
-        "expected_rows",
-        status=pl.col("day").replace_strict(found, default="pass", return_dtype=pl.String),
-    )
+    bad = set(quarantined.dt.date())
+    states = [_state(day, day in bad, verdicts) for day in days["day"]]
+    return days.select(pl.lit(symbol).alias("symbol"), "day", "rows", "expected_rows", status=pl.Series(states))
 
 
-def _found_on(verdicts: pl.DataFrame) -> dict[date, str]:
-    """Return the worst severity that any finding has on a day."""
-    worst: dict[date, str] = {}
-    for text in verdicts["findings_json"] if "findings_json" in verdicts.columns else ():
-        for finding in json.loads(text or "[]"):
-            for moment in finding.get("sample", ()):
-                day = datetime.fromisoformat(moment).date()
-                if worst.get(day) != "reject":
-                    worst[day] = finding["severity"]
-    return worst
+def _state(day: date, bad: bool, verdicts: pl.DataFrame) -> str:
+    if verdicts.is_empty():
+        return "unjudged"
+    holds = (pl.col("partition_start").dt.date() <= day) & (pl.col("partition_end") > utc(day))
+    own = verdicts.filter(holds).to_dicts()
+    if not own:
+        return "unjudged"
+    if bad:
+        return "released" if all(row.get("release_reason") for row in own if row["status"] == "reject") else "reject"
+    return "warn" if any(day in _warned_days(row["findings_json"]) for row in own) else "pass"
+
+
+def _warned_days(findings_json: str | None) -> set[date]:
+    warnings = (finding for finding in json.loads(findings_json or "[]") if finding["severity"] == "warn")
+    return {datetime.fromisoformat(moment).date() for finding in warnings for moment in finding.get("sample", ())}
 
 
 def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFrame) -> dict[str, int]:

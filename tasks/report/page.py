@@ -109,6 +109,7 @@ def _context(
         "trades": tables.trades_table(result.trades),
         "trade_figures": tables.trade_figures(result.trades),
         "windows": tables.windows_table(result.windows, result.param_names),
+        "data_warning": tables.quality_warning(quality),
         "quality": tables.quality_rows(quality),
         "extras": [(words.word(name).title, tables.table_of(frame)) for name, frame in result.extras.items()],
         "coverage": [(words.word(name), words.spell(name, value)) for name, value in coverage.items()],

@@ -139,14 +139,18 @@ class VerdictRow:
     findings: tuple[str, ...]
 
 
-def quality_rows(verdicts: pl.DataFrame) -> list[VerdictRow]:
+def newest(verdicts: pl.DataFrame) -> pl.DataFrame:
     """Return the latest verdict of each partition, rejected ones first, then warnings, then by time."""
     if verdicts.is_empty():
-        return []
-    keys = ["symbol", "interval", "partition_start"]
-    if "checked_at" in verdicts.columns:
-        verdicts = verdicts.sort("checked_at").unique(keys, keep="last")
+        return verdicts
+    keys = ["symbol", "interval", "partition_start", "partition_end"]
+    latest = verdicts.sort("checked_at").unique(keys, keep="last")
     rank = pl.col("status").replace_strict({"reject": 0, "warn": 1}, default=2, return_dtype=pl.Int8)
+    return latest.sort(rank, *keys)
+
+
+def quality_rows(verdicts: pl.DataFrame) -> list[VerdictRow]:
+    """Return the latest verdicts as rows of the page's table."""
     return [
         VerdictRow(
             row["symbol"],
@@ -156,8 +160,24 @@ def quality_rows(verdicts: pl.DataFrame) -> list[VerdictRow]:
             f"{count(row['rows'])} of {count(row['expected_rows'])}",
             _findings(row["findings_json"]) + _release(row.get("release_reason")),
         )
-        for row in verdicts.sort(rank, *keys).iter_rows(named=True)
+        for row in newest(verdicts).iter_rows(named=True)
     ]
+
+
+def quality_warning(verdicts: pl.DataFrame) -> str:
+    """Say in one sentence what speaks against the data, empty where every verdict passed."""
+    if verdicts.is_empty():
+        return "No quality verdict covers these bars: they were used unchecked."
+    rows = newest(verdicts).to_dicts()
+    released = sum(row["status"] == "reject" and bool(row.get("release_reason")) for row in rows)
+    rejected = sum(row["status"] == "reject" for row in rows) - released
+    warned = sum(row["status"] == "warn" for row in rows)
+    parts = [
+        f"{number} {word_}"
+        for number, word_ in ((rejected, "rejected"), (released, "released"), (warned, "warned about"))
+        if number
+    ]
+    return f"Of {len(rows)} partitions of these bars, quality has {', '.join(parts)}." if parts else ""
 
 
 def _findings(text: str | None) -> tuple[str, ...]:

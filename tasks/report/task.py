@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
+from lake.schema import TIMESTAMP
 from lake.store import Lake
 from lake.timeline import interval as interval_named
 from tasks.report.coverage import coverage, missing_reasons, quality_days
@@ -25,6 +26,7 @@ from tasks.sweep.store import load
 
 VERDICTS = "quality/verdicts"
 RELEASES = "quality/releases"
+QUARANTINE = "quality/quarantine"
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +53,7 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
     start, end = span(result)
     bars = lake.read_bars(result.symbol, result.interval, start, end, version=_version(result))
     judged = verdicts(lake, result, start, end)
-    page = render(result, bars, judged, completeness(lake, result, bars), day_by_day(result, bars, judged))
+    page = render(result, bars, judged, completeness(lake, result, bars), day_by_day(lake, result, bars, judged))
     path = Path(out_dir) / file_name(result)
     write_page(path, page)
     _log.info("report.written", run_id=run_id, path=str(path), size_bytes=len(page.encode()))
@@ -134,10 +136,16 @@ def completeness(lake: Lake, result: SweepResult, bars: pl.DataFrame) -> dict[st
     return found
 
 
-def day_by_day(result: SweepResult, bars: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame | None:
+def day_by_day(lake: Lake, result: SweepResult, bars: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame | None:
     """Return the quality of each day of the run; None where the record names no calendar."""
     name = result.record.get("calendar")
-    return quality_days(bars, result.symbol, result.interval, TradingCalendar.parse(name), judged) if name else None
+    if not name:
+        return None
+    held = pl.Series("timestamp", [], TIMESTAMP)
+    if lake.exists(QUARANTINE):
+        mine = (pl.col("symbol") == result.symbol) & (pl.col("interval") == result.interval)
+        held = lake.scan(QUARANTINE).filter(mine).select("timestamp").collect()["timestamp"]
+    return quality_days(bars, result.symbol, result.interval, TradingCalendar.parse(name), judged, held)
 
 
 def file_name(result: SweepResult) -> str:

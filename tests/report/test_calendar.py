@@ -10,12 +10,14 @@ import pytest
 
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
+from lake.schema import TIMESTAMP
 from lake.store import Lake
-from tasks.report.charts.calendar import calendar_figure
+from tasks.report.charts.calendar import LEVELS, calendar_figure
 from tasks.report.coverage import missing_reasons, quality_days
 from tasks.sweep.result import SweepResult
 
 OPEN = TradingCalendar.always_open()
+NONE_HELD = pl.Series("timestamp", [], TIMESTAMP)
 
 
 def _days(count: int, symbols: tuple[str, ...] = ("A",), **changes: object) -> pl.DataFrame:
@@ -29,34 +31,52 @@ def _days(count: int, symbols: tuple[str, ...] = ("A",), **changes: object) -> p
 
 
 def test_days_are_counted_against_the_calendar(sweep: tuple[SweepResult, pl.DataFrame], quality: pl.DataFrame) -> None:
-    """A day with missing bars has fewer rows than expected, and a finding marks the day of its samples."""
+    """A day with missing bars has fewer rows than expected; a day that no verdict covers is told apart."""
     bars = sweep[1].with_row_index().filter(~pl.col("index").is_between(96, 105)).drop("index")
-    sample = (
-        '[{"rule": "gap", "severity": "reject", "rows": 9, "message": "", "sample": ["2022-01-05T03:00:00+00:00"]}]'
-    )
-    days = quality_days(bars, "BTC-PERP", "15m", OPEN, quality.with_columns(findings_json=pl.lit(sample)))
+    days = quality_days(bars, "BTC-PERP", "15m", OPEN, quality, NONE_HELD)
     assert days.height == 31
     assert days.row(1) == ("BTC-PERP", date(2022, 1, 2), 86, 96, "pass")
-    assert days.row(4) == ("BTC-PERP", date(2022, 1, 5), 96, 96, "reject")
-    assert days.filter(pl.col("status") != "pass").height == 1
-    assert quality_days(bars.clear(), "BTC-PERP", "15m", OPEN, quality).is_empty()
+    assert days["status"].to_list() == ["pass"] * 30 + ["unjudged"]  # the verdicts end before the 31st
+    unjudged = quality_days(bars, "BTC-PERP", "15m", OPEN, pl.DataFrame(), NONE_HELD)
+    assert unjudged["status"].unique().to_list() == ["unjudged"]
+    assert quality_days(bars.clear(), "BTC-PERP", "15m", OPEN, quality, NONE_HELD).is_empty()
+
+
+def test_a_day_is_marked_where_its_bars_are_bad(sweep: tuple[SweepResult, pl.DataFrame], quality: pl.DataFrame) -> None:
+    """Quarantine marks its own days, a warning the days of its samples; a release softens the mark."""
+    bars = sweep[1]
+    moment = "2022-01-15T03:00:00+00:00"
+    warned = quality.with_columns(
+        findings_json=pl.when(pl.col("status") == "warn")
+        .then(pl.lit(f'[{{"rule": "jump", "severity": "warn", "rows": 9, "sample": ["{moment}"]}}]'))
+        .otherwise("findings_json"),
+        release_reason=pl.lit(None, pl.String),
+    )
+    held = pl.Series([datetime(2022, 1, 25, 3, tzinfo=UTC)])
+    days = quality_days(bars, "BTC-PERP", "15m", OPEN, warned, held)
+    marked = days.filter(~pl.col("status").is_in(["pass", "unjudged"]))
+    assert marked.select("day", "status").rows() == [(date(2022, 1, 15), "warn"), (date(2022, 1, 25), "reject")]
+    released = quality_days(bars, "BTC-PERP", "15m", OPEN, warned.with_columns(release_reason=pl.lit("seen")), held)
+    assert released.filter(pl.col("day") == date(2022, 1, 25))["status"].item() == "released"
 
 
 @pytest.mark.parametrize(
     ("changes", "level"),
     [
-        ({}, 0),
-        ({"rows": 23}, 1),
-        ({"status": "warn"}, 2),
-        ({"status": "warn", "rows": 0}, 2),
-        ({"status": "reject"}, 3),
+        ({}, "complete"),
+        ({"status": "unjudged"}, "never judged"),
+        ({"rows": 23}, "bars missing"),
+        ({"status": "unjudged", "rows": 23}, "bars missing"),
+        ({"status": "warn", "rows": 0}, "warning"),
+        ({"status": "released"}, "rejected, then released by a person"),
+        ({"status": "reject"}, "rejected"),
     ],
 )
-def test_a_cell_shows_the_worst_of_its_day(changes: dict[str, object], level: int) -> None:
-    """Rejected beats warned, warned beats incomplete, incomplete beats complete."""
+def test_a_cell_shows_the_worst_of_its_day(changes: dict[str, object], level: str) -> None:
+    """Rejected beats warned, warned beats incomplete, incomplete beats unjudged and complete."""
     figure = calendar_figure(_days(1, **changes))
     assert figure is not None
-    assert figure.data[0].z[0][0] == level
+    assert LEVELS[figure.data[0].z[0][0]].words == level
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,17 @@ def test_every_run_has_its_own_line(sweep: tuple[SweepResult, pl.DataFrame]) -> 
     assert len({(trace.line.color, trace.line.dash) for trace in figure.data}) == MAX_RUNS
 
 
+def test_runs_that_share_no_time_are_drawn_by_their_own_span(runs: list[SweepResult]) -> None:
+    """Two runs a year apart start and end together on the chart; two of the same month keep their dates."""
+    later = runs[1].equity.with_columns(pl.col("timestamp").dt.offset_by("1y"))
+    apart = overlay_figure({"a": runs[0].equity, "b": later})
+    together = overlay_figure({"a": runs[0].equity, "b": runs[1].equity})
+    assert apart is not None
+    assert together is not None
+    assert [(trace.x[0], trace.x[-1]) for trace in apart.data] == [(0, 1), (0, 1)]
+    assert together.layout.xaxis.type == "date"
+
+
 def test_correlation_is_that_of_daily_returns(runs: list[SweepResult]) -> None:
     """A run is fully like itself; the matrix is symmetric; a run that never moved is like nothing."""
     flat = runs[0].equity.with_columns(equity=pl.lit(1.0))

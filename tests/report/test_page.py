@@ -17,7 +17,7 @@ from tasks.errors import InputError
 from tasks.report.bundle import MAX_PAGE_BYTES
 from tasks.report.page import rank_words, render, tiles
 from tasks.report.summary import result_table, summary_markdown
-from tasks.report.tables import windows_table
+from tasks.report.tables import quality_warning, windows_table
 from tasks.sweep.result import SweepResult
 
 COVERAGE = {"rows": 2976, "expected_rows": 2976}
@@ -222,3 +222,17 @@ def test_unknown_tables_are_shown_as_tables(sweep: tuple[SweepResult, pl.DataFra
     page = render(replace(result, extras=extras), bars, pl.DataFrame(), {})
     assert "<h2>Regime split</h2>" in page
     assert ">1.25</td>" in page
+
+
+def test_bad_data_is_said_beside_the_verdict(sweep: tuple[SweepResult, pl.DataFrame], quality: pl.DataFrame) -> None:
+    """Rejected, released and doubtful partitions are counted where nobody can miss them; clean data says nothing."""
+    assert quality_warning(quality) == "Of 3 partitions of these bars, quality has 1 rejected, 1 warned about."
+    released = quality.with_columns(release_reason=pl.lit("outage"))
+    assert "1 released, 1 warned about" in quality_warning(released)
+    assert quality_warning(quality.filter(pl.col("status") == "pass")) == ""
+    assert "unchecked" in quality_warning(pl.DataFrame())
+    mended = pl.concat(
+        [quality, quality.with_columns(status=pl.lit("pass"), checked_at=pl.col("checked_at").max().dt.offset_by("1d"))]
+    )
+    assert quality_warning(mended) == ""
+    assert "1 rejected" in render(*sweep, quality, {}).split('id="equity"')[0]

@@ -10,10 +10,27 @@ import polars as pl
 from tasks.report.charts.theme import PALETTE, styled
 from tasks.report.words import count
 
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How good a day is: what the reader is told, the letter in its cell, and the cell's colour."""
+
+    words: str
+    letter: str
+    shade: str
+
+
 #: From the mildest to the worst; a cell that stands for several days shows its worst.
-LEVELS = ("complete", "bars missing", "warning", "rejected")
-_LETTERS = ("", "m", "w", "r")
-_SHADES = ("good", "pale", "bad", "worst")
+LEVELS = (
+    Level("complete", "", "good"),
+    Level("never judged", "u", "line"),
+    Level("bars missing", "m", "pale"),
+    Level("warning", "w", "bad"),
+    Level("rejected, then released by a person", "r", "mauve"),
+    Level("rejected", "x", "worst"),
+)
+_MISSING = 2
+_STATUS = {"pass": 0, "unjudged": 1, "warn": 3, "released": 4, "reject": 5}
 
 #: Beyond these a day is too narrow to see: weeks for one symbol, months for several.
 MAX_DAYS_ALONE = 800
@@ -22,10 +39,11 @@ MAX_DAYS_SHARED = 370
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where each cell goes: expressions for row and column, and the columns in order, None where they speak."""
+    """Where each cell goes: row, column, the columns' title and their order, None for those seen."""
 
     row: pl.Expr
     column: pl.Expr
+    title: str
     columns: list[str] | None
 
 
@@ -34,7 +52,7 @@ def calendar_figure(days: pl.DataFrame) -> go.Figure | None:
 
     Args:
         days: One row a symbol and day: ``symbol``, ``day`` (Date), ``rows``, ``expected_rows``, ``status`` (``pass``,
-            ``warn`` or ``reject``). Days without expected bars have no row.
+            ``unjudged``, ``warn``, ``released`` or ``reject``). Days without expected bars have no row.
     """
     if days.is_empty():
         return None
@@ -47,12 +65,12 @@ def calendar_figure(days: pl.DataFrame) -> go.Figure | None:
     )
     rows = cells["row"].unique().sort().to_list()
     columns = layout.columns or cells["column"].unique().sort().to_list()
-    return _figure(cells, rows, columns)
+    return _figure(cells, rows, columns, layout.title)
 
 
 def _level() -> pl.Expr:
-    named = pl.col("status").replace_strict({"reject": 3, "warn": 2}, default=0, return_dtype=pl.Int64)
-    missing = (pl.col("rows") < pl.col("expected_rows")).cast(pl.Int64)
+    named = pl.col("status").replace_strict(_STATUS, return_dtype=pl.Int64)
+    missing = (pl.col("rows") < pl.col("expected_rows")).cast(pl.Int64) * _MISSING
     return pl.max_horizontal(named, missing)
 
 
@@ -60,23 +78,24 @@ def _layout(days: pl.DataFrame) -> Layout:
     day, distinct = pl.col("day"), days["day"].n_unique()
     if days["symbol"].n_unique() > 1:
         form = "%Y-%m-%d" if distinct <= MAX_DAYS_SHARED else "%Y-%m"
-        return Layout(pl.col("symbol"), day.dt.strftime(form), None)
+        return Layout(pl.col("symbol"), day.dt.strftime(form), "", None)
     if distinct <= MAX_DAYS_ALONE:
-        return Layout(day.dt.strftime("%Y-%m"), day.dt.day().cast(pl.String), [str(n) for n in range(1, 32)])
-    weeks = [f"week {n}" for n in range(1, 54)]
-    return Layout(day.dt.iso_year().cast(pl.String), "week " + day.dt.week().cast(pl.String), weeks)
+        return Layout(day.dt.strftime("%Y-%m"), day.dt.day().cast(pl.String), "Day", [str(n) for n in range(1, 32)])
+    return Layout(
+        day.dt.iso_year().cast(pl.String), day.dt.week().cast(pl.String), "ISO week", [str(n) for n in range(1, 54)]
+    )
 
 
-def _figure(cells: pl.DataFrame, rows: list[str], columns: list[str]) -> go.Figure:
+def _figure(cells: pl.DataFrame, rows: list[str], columns: list[str], title: str) -> go.Figure:
     place = {name: k for k, name in enumerate(columns)}
     z: list[list[int | None]] = [[None] * len(columns) for _ in rows]
     text = [[""] * len(columns) for _ in rows]
     letters = [[""] * len(columns) for _ in rows]
     for cell in cells.iter_rows(named=True):
         y, x = rows.index(cell["row"]), place[cell["column"]]
-        z[y][x], letters[y][x] = cell["level"], _LETTERS[cell["level"]]
+        z[y][x], letters[y][x] = cell["level"], LEVELS[cell["level"]].letter
         bars = f"{count(cell['rows'])} of {count(cell['expected_rows'])} bars"
-        text[y][x] = f"from {cell['day']}: {LEVELS[cell['level']]}<br>{bars}"
+        text[y][x] = f"from {cell['day']}: {LEVELS[cell['level']].words}<br>{bars}"
     figure = go.Figure(
         go.Heatmap(
             x=columns,
@@ -89,20 +108,21 @@ def _figure(cells: pl.DataFrame, rows: list[str], columns: list[str]) -> go.Figu
             hoverongaps=False,
             colorscale=_steps(),
             zmin=-0.5,
-            zmax=3.5,
+            zmax=len(LEVELS) - 0.5,
             showscale=False,
             xgap=2,
             ygap=2,
         )
     )
     figure.update_layout(
-        xaxis={"type": "category", "showgrid": False, "categoryarray": columns},
+        xaxis={"type": "category", "showgrid": False, "categoryarray": columns, "title": {"text": title}},
         yaxis={"type": "category", "showgrid": False, "autorange": "reversed"},
     )
     return styled(figure, height=110 + 26 * len(rows), legend=False)
 
 
 def _steps() -> list[list[float | str]]:
-    """Return a colour scale of four flat steps."""
-    edges = [k / len(_SHADES) for k in range(len(_SHADES) + 1)]
-    return [[edge, PALETTE[shade].light] for k, shade in enumerate(_SHADES) for edge in (edges[k], edges[k + 1])]
+    """Return a colour scale with a flat step for each level."""
+    edges = [k / len(LEVELS) for k in range(len(LEVELS) + 1)]
+    pairs = [(edge, PALETTE[level.shade].light) for k, level in enumerate(LEVELS) for edge in edges[k : k + 2]]
+    return [[edge, colour] for edge, colour in pairs]

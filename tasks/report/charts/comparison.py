@@ -23,24 +23,33 @@ MIN_SHARED_DAYS = 10
 
 
 def overlay_figure(curves: Mapping[str, pl.DataFrame]) -> go.Figure | None:
-    """Draw the out-of-sample equity of each run by its label; None where no run has any."""
-    figure = go.Figure()
-    limit = max(200, 6_000 // max(len(curves), 1))
-    for number, (label, equity) in enumerate(curves.items()):
-        rows = equity.filter(pl.col("sample") == "out").sort("timestamp")
-        if rows.height:
-            points = equity_points(rows, limit)
-            line = {"color": HUES[number % len(HUES)], "width": 1.8, "dash": DASHES[number // len(HUES)]}
-            figure.add_scatter(
-                x=epoch_ms(points["timestamp"]),
-                y=points["equity"].to_numpy().astype(np.float32),
-                name=label,
-                line=line,
-                hovertemplate="%{y:.3f}",
-            )
-    if not figure.data:
+    """Draw the out-of-sample equity of each run by its label; None where no run has any.
+
+    Runs that share no time at all are drawn over the share of their own span, or they would lie as specks apart.
+    """
+    rows = {label: equity.filter(pl.col("sample") == "out").sort("timestamp") for label, equity in curves.items()}
+    rows = {label: found for label, found in rows.items() if found.height}
+    if not rows:
         return None
-    figure.update_layout(hovermode="x unified", xaxis={"type": "date"}, yaxis={"title": {"text": "Growth of 1"}})
+    together = max(found["timestamp"][0] for found in rows.values()) < min(
+        found["timestamp"][-1] for found in rows.values()
+    )
+    limit = max(200, 6_000 // len(rows))
+    figure = go.Figure()
+    for number, (label, found) in enumerate(rows.items()):
+        points = equity_points(found, limit)
+        x = epoch_ms(points["timestamp"])
+        figure.add_scatter(
+            x=x if together else (x - x[0]) / max(x[-1] - x[0], 1.0),
+            y=points["equity"].to_numpy().astype(np.float32),
+            name=label,
+            line={"color": HUES[number % len(HUES)], "width": 1.8, "dash": DASHES[number // len(HUES)]},
+            hovertemplate="%{y:.3f}",
+        )
+    share = {"tickformat": ".0%", "title": {"text": "Share of the run's own out-of-sample span"}}
+    figure.update_layout(
+        hovermode="x unified", xaxis={"type": "date"} if together else share, yaxis={"title": {"text": "Growth of 1"}}
+    )
     return styled(figure, height=440)
 
 

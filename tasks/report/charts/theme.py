@@ -49,6 +49,7 @@ PALETTE: dict[str, Shade] = {
     "bad": Shade("#eba26a", "#7a431a"),
     "middle": Shade("#f4f4f2", "#232a33"),
     "pale": Shade("#f3dfae", "#6e5a22"),
+    "mauve": Shade("#c79bb8", "#6b4560"),
     "good": Shade("#7db8dc", "#245a86"),
     "best": Shade("#004f86", "#2f7fc0"),
 }
