@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
-from tasks.strategies.strategy import CLOSE, OPEN, bar_matrix
+from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, bar_matrix
 from tasks.sweep.costs import Costs
 
 _YEAR = timedelta(days=365)
@@ -46,6 +46,16 @@ class SweepBars:
     def slippage(self, costs: Costs) -> np.ndarray:
         """Return the slippage of a fill on each bar, as a fraction."""
         return np.full(len(self), costs.slippage_bps / 1e4)
+
+    def jittered(self, rng: np.random.Generator, scale: float) -> SweepBars:
+        """Return the same bars with every open and close moved by a normal share of the bar's range."""
+        moved = self.matrix.copy()
+        reach = scale * (self.matrix[HIGH] - self.matrix[LOW])
+        for row in (OPEN, CLOSE):
+            moved[row] = np.maximum(moved[row] + rng.normal(size=len(self)) * reach, self.matrix[LOW] / 2)
+        moved[HIGH] = moved[[OPEN, HIGH, CLOSE]].max(axis=0)
+        moved[LOW] = moved[[OPEN, LOW, CLOSE]].min(axis=0)
+        return replace(self, matrix=moved)
 
     def __len__(self) -> int:
         return self.matrix.shape[1]

@@ -17,8 +17,10 @@ from tasks.sweep.fused import Checkpoints, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
+from tasks.sweep.overfitting import overfitting_probability, plateau_score
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
+from tasks.sweep.robustness import cost_sensitivity, monte_carlo, random_entry_rank
 from tasks.sweep.verdict import Verdict, judge
 from tasks.sweep.windows import WindowPlan, plan_windows
 
@@ -39,6 +41,7 @@ def run_sweep(
     earlier: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
     seed: int = 0,
+    robustness: bool = True,
     provenance: Mapping[str, Any] | None = None,
 ) -> SweepResult:
     """Sweep one strategy over one symbol and judge the winner.
@@ -55,7 +58,8 @@ def run_sweep(
         periods_per_year: See `market.prepare_bars`.
         earlier: Trials already made on this data and strategy, by `trial_key`, with their per-period Sharpe ratio.
         checkpoints: Where finished chunks are kept; None to keep none.
-        seed: Of everything random: the certified sample.
+        seed: Of everything random: the certified sample, random entries, Monte Carlo.
+        robustness: Whether to add cost sensitivity and Monte Carlo to `SweepResult.extras`.
         provenance: Goes into the record as it is (code version, lake version).
 
     Raises:
@@ -74,7 +78,8 @@ def run_sweep(
     equity, trades = stitch(spans, prepared, question.costs.initial_cash)
     metrics = _headline(spans, trades, question)
     trials = {**(earlier or {}), **_trials(question, figures)}
-    verdict = _judge(spans, metrics, trials, prepared.periods_per_year)
+    rng = np.random.default_rng(seed)
+    verdict = _judge(question, spans, metrics, trials, _further(question, figures, chosen[0], spans, rng))
     record = _record(question, trials, {"certified": len(certified), "seed": seed, **(provenance or {})})
     return SweepResult(
         run_id=f"{strategy}-{question.key[:12]}",
@@ -91,7 +96,15 @@ def run_sweep(
         verdict_passed=verdict.passed,
         verdict_details=verdict.details,
         record=record,
+        extras=_extras(question, spans, figures, chosen, rng) if robustness else {},
     )
+
+
+def _extras(
+    question: Question, spans: list[Span], figures: np.ndarray, chosen: list[int], rng: np.random.Generator
+) -> dict[str, pl.DataFrame]:
+    sensitivity = cost_sensitivity(question, chosen)
+    return {"cost_sensitivity": sensitivity, **monte_carlo(question, spans, figures, chosen[0], rng)}
 
 
 def choose(figures: np.ndarray, windows: int) -> list[int]:
@@ -152,8 +165,25 @@ def _headline(spans: list[Span], trades: pl.DataFrame, question: Question) -> di
     )
 
 
+def _further(
+    question: Question, figures: np.ndarray, winner: int, spans: list[Span], rng: np.random.Generator
+) -> dict[str, float]:
+    """Return what else is known about the choice: overfitting, plateau, and luck of the same turnover."""
+    blocks = figures[:, len(figures[0]) - len(question.blocks) :]
+    counts = np.array([block.stop - block.start for block in question.blocks], dtype=np.float64)
+    return {
+        "overfitting_probability": overfitting_probability(blocks[:, :, -2], blocks[:, :, -1], counts),
+        "plateau_score": plateau_score(question.grid.frame(), figures[:, 0, _SHARPE], winner),
+        "random_entry_rank": random_entry_rank(question, spans, rng),
+    }
+
+
 def _judge(
-    spans: list[Span], metrics: dict[str, float], trials: Mapping[str, float], periods_per_year: float
+    question: Question,
+    spans: list[Span],
+    metrics: dict[str, float],
+    trials: Mapping[str, float],
+    further: dict[str, float],
 ) -> Verdict:
     return judge(
         spans[0].simulated.returns[:, 0],
@@ -162,7 +192,9 @@ def _judge(
         trades=int(metrics["trades"]),
         total_return=metrics["total_return"],
         benchmark_return=metrics["benchmark_return"],
-        periods_per_year=periods_per_year,
+        periods_per_year=question.bars.periods_per_year,
+        overfitting=further["overfitting_probability"],
+        further=further,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from tasks.sweep.statistics import (
 
 #: A strategy survives where luck explains it with less than 5 %.
 CONFIDENCE = 0.95
+#: Where the best of one half of the sample is a coin toss in the other, choosing has no value.
+MAXIMUM_OVERFITTING = 0.5
 #: Fewer out-of-sample trades than this prove nothing either way.
 MINIMUM_TRADES = 10
 
@@ -46,6 +49,8 @@ def judge(
     total_return: float,
     benchmark_return: float,
     periods_per_year: float,
+    overfitting: float = math.nan,
+    further: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Judge the winner: is it more than the best of so many trials, and does it hold where it was not chosen?
 
@@ -57,10 +62,15 @@ def judge(
         total_return: Out of sample.
         benchmark_return: Buy and hold over the same bars.
         periods_per_year: To show ratios annualised.
+        overfitting: Probability of backtest overfitting, NaN where it could not be estimated (then it does not judge).
+        further: More figures for the details, which do not judge.
     """
     inside, outside = moments(in_sample), moments(out_of_sample)
+    # Skill-less ratios spread by 1/bars. What spreads wider differs for other reasons than luck (costs, mostly), and
+    # would only make the bar so high that nothing ever passes; docs/verdict.md.
     known = trial_sharpes[np.isfinite(trial_sharpes)]
-    variance = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    spread = float(known.var(ddof=1)) if len(known) > 1 else 0.0
+    variance = min(spread, 1 / max(inside.count - 1, 1))
     yearly = math.sqrt(periods_per_year)
     details: dict[str, float | str] = {
         "trials": float(len(trial_sharpes)),
@@ -75,6 +85,8 @@ def judge(
         "trades": float(trades),
         "total_return": total_return,
         "benchmark_return": benchmark_return,
+        "overfitting_probability": overfitting,
+        **(further or {}),
     }
     failures = _failures(inside, outside, details, trades)
     return Verdict(_sentence(failures, details), not failures, details)
@@ -96,6 +108,11 @@ def _failures(inside: Moments, outside: Moments, details: dict, trades: int) -> 
         found.append(
             f"the best of {details['trials']:.0f} trials by luck alone would show a Sharpe of "
             f"{details['expected_maximum_sharpe']:.2f} in sample; the winner shows {details['in_sample_sharpe']:.2f}"
+        )
+    if details["overfitting_probability"] > MAXIMUM_OVERFITTING:
+        found.append(
+            f"in {details['overfitting_probability']:.2f} of all splits of the sample the best of one half is no "
+            f"better than the median in the other"
         )
     return found
 
