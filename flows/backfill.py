@@ -15,6 +15,7 @@ from flows.vendor import calendar_of, open_vendor
 from lake.timeline import partitions
 from tasks.errors import ConfigurationError, KlinehouseError
 from tasks.exchange.backfill import plan_backfill
+from tasks.exchange.listing import record_listing
 from tasks.exchange.source import SourceSettings
 from tasks.exchange.task import backfill_month
 
@@ -83,6 +84,9 @@ async def backfill(
                 [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, refresh, progress) for part in parts],  # type: ignore[misc]
                 at_once=at_once,
             )
+        if settings.oldest(vendor.clock()) < first:
+            for symbol in symbols:
+                await record_listing(settings.lake_root, symbol, interval, first, last, vendor, calendar_of(symbol))
     done = [
         _summary(symbol, [result for part, result in zip(parts, results, strict=True) if part[0] == symbol])
         for symbol in symbols

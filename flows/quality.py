@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from datetime import datetime
 
-import polars as pl
-
 from flows.adhoc import flow
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
 from flows.settings import Settings, load
 from flows.steps import Progress, log, publish_table, step
 from flows.vendor import calendar_of, market_of
+from lake.coverage import Ledger
 from lake.store import Lake
-from lake.timeline import interval as interval_named
 from lake.timeline import partitions
+from tasks.quality.expected import listings
 from tasks.quality.task import check_partition
 from tasks.quality.thresholds import for_market
 from tasks.quality.verdicts import Verdict
@@ -40,11 +39,11 @@ async def quality(
     """
     settings = load()
     first, last = span(interval, start, end, now=settings.market_now)
-    lake = Lake(settings.lake_root)
+    listed = listings(Ledger(Lake(settings.lake_root)).records(interval))
     parts = [
         (symbol, *part)
         for symbol in symbols
-        for part in partitions(interval, _listed(lake, symbol, interval, first), last)
+        for part in partitions(interval, max(first, listed.get(symbol, first)), last)
     ]
     verdicts = []
     async with Progress("quality-progress", len(parts), f"{interval} partitions of {len(symbols)} symbols") as progress:
@@ -56,12 +55,6 @@ async def quality(
         if verdict.status != "pass":
             log.warning("partition.judged", verdict=str(verdict))
     return verdicts
-
-
-def _listed(lake: Lake, symbol: str, interval: str, first: datetime) -> datetime:
-    """Return where the symbol's history begins, at the earliest `first`: before its listing nothing can be missing."""
-    opened = lake.scan_bars(interval, [symbol], first).select(pl.col("timestamp").min()).collect().item()
-    return first if opened is None else max(first, interval_named(interval).floor(opened))
 
 
 async def _check(settings: Settings, symbol: str, interval: str, start: datetime, end: datetime) -> Verdict:

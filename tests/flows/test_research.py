@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from flows.backfill import backfill
+from flows.quality import quality
 from flows.research import research
+from lake.calendar import TradingCalendar
+from lake.coverage import Ledger
 from lake.schema import BARS
 from lake.store import Lake
-from tasks.simulator.market import replay
+from tasks.simulator.market import replay, us_equities
 from tests.flows.market import KEY, trading
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -45,3 +49,22 @@ def test_real_bars_go_through_the_whole_path(symbol: str, tmp_path: Path) -> Non
     page = Path(found.reports[0]).read_text(encoding="utf-8")
     assert symbol in page
     assert KEY not in page
+
+
+def test_bars_before_a_listing_are_not_missing(tmp_path: Path) -> None:
+    """A share listed within the range is judged from its first day, and the ledger says why the rest is absent."""
+    market = us_equities(["GOOG"])
+    with trading(market, tmp_path) as (simulator, settings):
+        asyncio.run(backfill.fn(["GOOG.US"], "1d", date(2000, 1, 1)))
+        verdicts = asyncio.run(quality.fn(["GOOG.US"], "1d", date(2000, 1, 1)))
+        asked = sum(simulator.requests.values())
+        again = asyncio.run(backfill.fn(["GOOG.US"], "1d", date(2000, 1, 1)))
+        assert sum(simulator.requests.values()) == asked
+    assert again[0].requests == 0
+    assert {verdict.status for verdict in verdicts} == {"pass"}
+    assert verdicts[0].start == datetime(2004, 8, 19, tzinfo=UTC)
+    start, end = datetime(2000, 1, 1, tzinfo=UTC), market.now
+    calendar = TradingCalendar.from_exchange("XNYS")
+    counts = Ledger(Lake(settings.lake_root)).counts("GOOG.US", "1d", start, end, calendar=calendar)
+    assert counts["before_listing"] > 1_000
+    assert counts["vendor_empty"] == counts["not_fetched"] == counts["to_retry"] == 0
