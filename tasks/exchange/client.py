@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -13,28 +11,25 @@ from typing import Protocol, Self, TypeVar
 
 import aiohttp
 import polars as pl
-import structlog
 from pydantic import SecretStr
 
 from lake.schema import BARS
 from lake.timeline import utc
-from tasks.errors import ConfigurationError, KlinehouseError, RateLimitedError, TransientError
+from tasks.errors import ConfigurationError, KlinehouseError, TransientError
 from tasks.exchange import parse, request
 from tasks.exchange.codes import error_for
 from tasks.exchange.fetch import iter_confirmed
 from tasks.exchange.limiter import Priority, per_minute
 from tasks.exchange.page import Page
 from tasks.exchange.request import Request, Window
-from tasks.exchange.retry import RetryPolicy, jittered, parse_retry_after
+from tasks.exchange.retry import RetryPolicy, parse_retry_after
+from tasks.exchange.sending import Sender
 from tasks.exchange.throttle import Budget, PrivateBudget, Throttle
 
-log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 #: A page of 1,000 bars weighs 0.15 MB; nothing documented comes near this.
 MAX_BODY_BYTES = 32 * 1024 * 1024
-#: Wait after a 429 that names no usable Retry-After.
-DEFAULT_PENALTY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +129,14 @@ class TickDBClient:
     ) -> None:
         self._base_url, self._api_key = base_url, api_key
         self._timeout_s, self._concurrency = timeout_s, concurrency
-        self._retry, self._priority = retry, priority
-        self._throttle = Throttle(limiter or PrivateBudget(per_minute(requests_per_minute, lease_s=timeout_s)))
+        throttle = Throttle(limiter or PrivateBudget(per_minute(requests_per_minute, lease_s=timeout_s)))
+        self._sender = Sender(throttle, retry, concurrency=concurrency, priority=priority, seed=seed)
         self._transport = transport
-        self._rng = random.Random(seed)  # noqa: S311 - jitter, not a secret
-        self._in_flight = asyncio.Semaphore(concurrency)
-        self.requests = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, retries included."""
+        return self._sender.requests
 
     async def __aenter__(self) -> Self:
         if not self._api_key.get_secret_value():
@@ -243,35 +240,17 @@ class TickDBClient:
 
     async def _ask(self, asked: Request, read: Callable[[bytes], T]) -> T:
         """Send a request until it is answered, within the retry policy's bounds."""
-        slept_s = 0.0
-        for attempt in range(1, self._retry.attempts):
-            try:
-                return await self._once(asked, read)
-            except TransientError as error:
-                # After a rate limit the next attempt waits at the gate, like everyone who shares the budget.
-                limited = isinstance(error, RateLimitedError)
-                wait_s = 0.0 if limited else self._retry.backoff_s(attempt, self._rng)
-                slept_s += wait_s
-                if slept_s > self._retry.total_s:
-                    raise
-                log.debug(
-                    "request.failed", request=str(asked), attempt=attempt, wait_s=round(wait_s, 3), why=str(error)
-                )
-            await asyncio.sleep(wait_s)
-        return await self._once(asked, read)
 
-    async def _once(self, asked: Request, read: Callable[[bytes], T]) -> T:
-        async with self._in_flight, self._throttle.slot(self._priority):
-            self.requests += 1
+        async def attempt() -> T:
             reply = await self._transport.get(asked)  # type: ignore[union-attr]  # set by __aenter__
-        try:
-            if reply.status == HTTPStatus.OK:
-                return read(reply.body)
-            raise _refusal(reply, asked)
-        except KlinehouseError as error:
-            if isinstance(error, RateLimitedError):
-                self._throttle.penalise(jittered(error.retry_after_s or DEFAULT_PENALTY_S, self._rng))
-            raise self._without_key(error) from None
+            try:
+                if reply.status == HTTPStatus.OK:
+                    return read(reply.body)
+                raise _refusal(reply, asked)
+            except KlinehouseError as error:
+                raise self._without_key(error) from None
+
+        return await self._sender.send(attempt, str(asked))
 
     def _without_key(self, error: KlinehouseError) -> KlinehouseError:
         """Return the error with the key blotted out, should the vendor have echoed it."""

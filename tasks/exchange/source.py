@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from tasks.errors import ConfigurationError
 from tasks.exchange.budget import SharedBudget, default_folder, scope_of
-from tasks.exchange.limiter import Priority, per_minute
+from tasks.exchange.limiter import Limits, Priority, per_minute
 from tasks.exchange.page import Page
 from tasks.exchange.request import Window
 from tasks.exchange.retry import RetryPolicy
@@ -27,11 +27,14 @@ class BarSource(Protocol):
 
     Attributes:
         page_bars: The most bars a page holds.
-        requests: Requests sent so far, retries included.
     """
 
     page_bars: int
-    requests: int
+
+    @property
+    def requests(self) -> int:
+        """Requests sent so far, retries included."""
+        ...
 
     async def fetch_page(self, symbol: str, interval_name: str, window: Window, *, now: datetime) -> Page:
         """Return the closed bars of one window.
@@ -47,7 +50,8 @@ class SourceSettings(BaseModel):
 
     Attributes:
         source: ``tickdb``, or ``ccxt:<exchange>`` for any exchange of ccxt.
-        base_url: The vendor's address.
+        base_url: TickDB's address.
+        exchange_url: Address of a ccxt exchange where it is not the exchange's own (a proxy, a test).
         api_key: The key; never printed.
         requests_per_minute: The plan's rate.
         concurrency: Requests in flight at most.
@@ -63,6 +67,7 @@ class SourceSettings(BaseModel):
 
     source: str = "tickdb"
     base_url: str = "https://api.tickdb.ai"
+    exchange_url: str | None = None
     api_key: SecretStr = SecretStr("")
     requests_per_minute: int = Field(default=60, ge=1)
     concurrency: int = Field(default=8, ge=1, le=64)
@@ -86,14 +91,17 @@ def open_source(settings: SourceSettings) -> AbstractAsyncContextManager[BarSour
     """
     if settings.source == "tickdb":
         return _open_tickdb(settings)
+    if settings.source.startswith("ccxt:"):
+        from tasks.exchange.ccxt_source import open_ccxt  # three seconds to import, for those who want it only
+
+        return open_ccxt(settings.source.removeprefix("ccxt:"), settings)
     raise ConfigurationError(f"source: expected 'tickdb' or 'ccxt:<exchange>', found {settings.source!r}")
 
 
-def shared_budget(settings: SourceSettings) -> SharedBudget:
-    """Return the rate budget that every process using the settings' key shares."""
+def shared_budget(settings: SourceSettings, address: str, limits: Limits) -> SharedBudget:
+    """Return the rate budget that every process using the settings' key at that address shares."""
     folder = Path(settings.budget_dir) if settings.budget_dir else default_folder()
-    limits = per_minute(settings.requests_per_minute, lease_s=settings.timeout_s)
-    return SharedBudget(folder, scope_of(settings.base_url, settings.api_key), limits)
+    return SharedBudget(folder, scope_of(address, settings.api_key), limits)
 
 
 def scratch_folder(settings: SourceSettings, lake_root: str) -> Path:
@@ -108,7 +116,8 @@ def scratch_folder(settings: SourceSettings, lake_root: str) -> Path:
 async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
     from tasks.exchange.client import TickDBClient  # aiohttp loads only for those who fetch
 
-    with closing(shared_budget(settings)) as budget:
+    limits = per_minute(settings.requests_per_minute, lease_s=settings.timeout_s)
+    with closing(shared_budget(settings, settings.base_url, limits)) as budget:
         async with TickDBClient(
             settings.base_url,
             settings.api_key,

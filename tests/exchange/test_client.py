@@ -140,7 +140,7 @@ async def test_a_storm_is_waited_out_by_everyone(as_date: bool) -> None:
         return Reply(200, body([kline(start + i) for i in range(1_000)]), {})
 
     client, network = scripted()
-    client._in_flight = asyncio.Semaphore(4)
+    client._sender._in_flight = asyncio.Semaphore(4)
     network.get = stormy  # type: ignore[method-assign]
     async with client:
         bars = await client.fetch_klines("BTCUSDT", "1m", START, START + 20_000 * MINUTE, now=NOW)
@@ -174,7 +174,7 @@ async def test_what_time_cannot_cure_is_asked_once(market: Market, code: int, ki
 async def test_retries_are_bounded(code: int) -> None:
     """What may pass is asked five times, then the error says so."""
     client, network = scripted(*[refusal(500, code, **{"retry-after": "0"})] * 9)
-    client._throttle.penalise = lambda delay_s: None  # type: ignore[method-assign]  # the gate has its own test
+    client._sender._throttle.penalise = lambda delay_s: None  # type: ignore[method-assign]  # the gate has its own test
     async with client:
         with pytest.raises(TransientError, match=str(code)):
             await client.fetch_page("BTCUSDT", "1m", window(), now=NOW)
@@ -184,7 +184,7 @@ async def test_retries_are_bounded(code: int) -> None:
 async def test_all_waits_together_are_bounded() -> None:
     """However many attempts are left, a request never sleeps longer than the policy's total."""
     client, network = scripted(*[TransientError("cut")] * 9)
-    client._retry = RetryPolicy(attempts=9, base_s=50.0, cap_s=50.0, total_s=0.0)
+    client._sender._retry = RetryPolicy(attempts=9, base_s=50.0, cap_s=50.0, total_s=0.0)
     async with client:
         with pytest.raises(TransientError, match="cut"):
             await client.fetch_page("BTCUSDT", "1m", window(), now=NOW)
@@ -198,7 +198,7 @@ async def test_the_vendors_wait_reaches_the_gate(header: dict[str, str], penalty
     """The gate closes for what Retry-After says and a tenth at most, for a default where it says nothing."""
     client, _ = scripted(refusal(429, 3001, **header), PAGE)
     seen: list[float] = []
-    client._throttle.penalise = seen.append  # type: ignore[method-assign]
+    client._sender._throttle.penalise = seen.append  # type: ignore[method-assign]
     async with client:
         assert (await client.fetch_page("BTCUSDT", "1m", window(), now=NOW)).bars.height == 10
     assert len(seen) == 1
@@ -257,7 +257,7 @@ async def test_no_error_holds_the_key(answer: Reply) -> None:
     spoken = io.StringIO()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(spoken))
     client, _ = scripted(*[answer] * 5)
-    client._throttle.penalise = lambda delay_s: None  # type: ignore[method-assign]
+    client._sender._throttle.penalise = lambda delay_s: None  # type: ignore[method-assign]
     try:
         async with client:
             with pytest.raises(KlinehouseError) as raised:
@@ -332,7 +332,7 @@ async def test_a_limiter_may_be_shared(market: Market) -> None:
         "http://x",
         SecretStr(CANARY),
         requests_per_minute=1,
-        limiter=first._throttle._budget,
+        limiter=first._sender._throttle._budget,
         transport=Scripted(PAGE),
         retry=QUICK,
     )
