@@ -22,8 +22,9 @@ from tasks.stream.socket import Endpoint
 
 #: A bar is fetched this long after it closed: the vendor needs a moment to complete it.
 SETTLE = timedelta(seconds=3)
-#: How far back a symbol that the lake does not have yet is fetched. Older bars are the backfill flow's work.
-FIRST_REACH = timedelta(hours=6)
+#: How far back a symbol without bars is fetched, and how far back its newest bar is looked for. What is older is the
+#: backfill flow's work.
+FIRST_REACH, RESUME_REACH = timedelta(hours=6), timedelta(days=7)
 #: Trades asked for after a gap, the most that the vendor returns.
 REFILLED_TRADES = 1_000
 #: The simulated market's history and future around the start.
@@ -56,16 +57,14 @@ class LiveVendor:
         """
         now = datetime.now(UTC)
         step, end = INTERVALS[interval], INTERVALS[interval].closed_end(now - SETTLE)
-        newest = await asyncio.to_thread(_newest, lake, symbol, interval, end - FIRST_REACH, end)
+        newest = await asyncio.to_thread(_newest, lake, symbol, interval, end - RESUME_REACH, end)
         start = step.floor(end - FIRST_REACH) if newest is None else step.next(newest)
         if start >= end:
             return 0
         bars = await self._client.fetch_klines(symbol, interval, start, end, now=now)
         if not bars.height:
             return 0
-        receipt = await asyncio.to_thread(
-            lake.write_bars, bars, symbol=symbol, interval=interval, start=start, end=end
-        )
+        receipt = await asyncio.to_thread(lake.write_bars, bars, symbol=symbol, interval=interval, start=start, end=end)
         return receipt.rows_new
 
     async def recent_trades(self, symbol: str) -> list[Trade]:
@@ -126,7 +125,7 @@ async def _addresses(settings: Settings, symbols: Sequence[str]) -> AsyncIterato
     now = datetime.now(UTC)
     first = (now - _SIMULATED_PAST).replace(minute=0, second=0, microsecond=0)
     market = generated(symbols=tuple(symbols), start=first, end=now + _SIMULATED_FUTURE)
-    async with Simulator(market, plan=settings.plan, now=MarketClock(now)) as simulator:
+    async with Simulator(market, plan=settings.plan, now=MarketClock(datetime.now(UTC))) as simulator:
         yield _Addresses(simulator.stream_url, simulator.url, SecretStr(simulator.api_key))
 
 

@@ -75,6 +75,7 @@ class ControlServer:
         app = web.Application(middlewares=[self._check], client_max_size=MAX_BODY_BYTES)
         for path in _PAGE:
             app.router.add_get(path, self._page)
+        app.router.add_get("/favicon.ico", self._no_icon)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/metrics", self._prometheus)
         app.router.add_get("/state", self._state)
@@ -111,6 +112,9 @@ class ControlServer:
         name, kind = _PAGE[request.path]
         text = resources.files("tasks.control").joinpath("page", name).read_text(encoding="utf-8")
         return web.Response(text=text, content_type=kind)
+
+    async def _no_icon(self, request: web.Request) -> web.Response:
+        return web.Response(status=204)
 
     async def _health(self, request: web.Request) -> web.Response:
         well, sentence = self._healthy()

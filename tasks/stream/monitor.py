@@ -32,6 +32,14 @@ class MonitorPolicy:
     rearm_sell: float = 0.435
     dwell_s: float = 1.0
 
+    @classmethod
+    def beyond(cls, buy_above: float, sell_below: float) -> MonitorPolicy:
+        """Return thresholds with re-arm levels as far inside as 2.3 is inside 2.5, and 0.435 inside 0.4."""
+        inside = (2.3 - 1.0) / (2.5 - 1.0)
+        return cls(
+            buy_above, sell_below, rearm_buy=1.0 + (buy_above - 1.0) * inside, rearm_sell=sell_below * (0.435 / 0.4)
+        )
+
     def __post_init__(self) -> None:
         if not 0.0 < self.sell_below < self.rearm_sell < self.rearm_buy < self.buy_above:
             raise InputError(

@@ -42,6 +42,7 @@ class StreamService:
         recorder: Where rows go; None records nothing.
         refill: Fetches bars missed in gaps; None where nothing does.
         listeners: Called for every event of the session. Must not block.
+        observer: Called for every message of a desired subscription: symbol, message. Must not block.
         clock: Monotonic seconds.
     """
 
@@ -54,6 +55,7 @@ class StreamService:
         recorder: Recorder | None = None,
         refill: Refill | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
+        observer: Callable[[str, Message], None] | None = None,
         max_trades: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -68,6 +70,7 @@ class StreamService:
         self.messages = 0
         self.loop_lag_s = 0.0
         self._listeners = tuple(listeners)
+        self._observer = observer
         self._clock = clock
         self._arrived = asyncio.Event()
 
@@ -129,6 +132,8 @@ class StreamService:
         self.messages += 1
         self.mailbox.put(topic.symbol, message, now)  # type: ignore[arg-type]
         self._arrived.set()
+        if self._observer is not None:
+            self._observer(topic.symbol, message)
 
     def _event(self, event: Event) -> None:
         self.desk.hear(event)

@@ -93,7 +93,12 @@ class Session:
         self._move(Trigger.STOP, now, "stop")
 
     def reconnect(self, now: float) -> None:
-        """Give this connection up for a new one, as an operator may ask."""
+        """Give this connection up for a new one, or cut the wait short, as an operator may ask.
+
+        A wait that the vendor asked for is kept.
+        """
+        if self.state is State.BACKOFF and self._floor_s == 0.0:
+            self.retry_at = now
         self._move(Trigger.GIVEN_UP, now, "reconnect asked for")
 
     def desire(self, desired: Iterable[Key], now: float) -> None:

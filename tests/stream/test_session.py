@@ -484,3 +484,16 @@ def test_what_a_partial_answer_leaves_out_is_asked_again() -> None:
     session.receive(pong(), 4.0)
     session.tick(5.0)
     assert [command["data"]["symbols"] for command in sent(session)] == [["B"]]
+
+
+def test_an_operator_may_cut_the_wait_short_but_not_the_vendors(session_in) -> None:
+    """Reconnect in backoff tries at once, unless the vendor asked for the wait."""
+    session = session_in(State.BACKOFF)
+    session.retry_at = 50.0
+    session.reconnect(1.0)
+    session.tick(1.0)
+    assert session.state is State.CONNECTING
+    session.refused(1.0, status=429, retry_after_s=30.0)
+    session.reconnect(2.0)
+    session.tick(2.0)
+    assert session.state is State.BACKOFF

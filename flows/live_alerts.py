@@ -1,0 +1,86 @@
+"""Alerts on their way to people: the log at once, Prefect's notification blocks from a queue of their own.
+
+A slow or broken messenger delays nobody: the queue is bounded, each message has a deadline, and what could not be sent
+is logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from prefect.blocks.core import Block
+
+from tasks.errors import ConfigurationError
+from tasks.stream.monitor import Alert
+
+log = structlog.get_logger("flows.live")
+
+MAX_WAITING = 100
+SEND_TIMEOUT_S = 20.0
+
+
+class AlertSender:
+    """Sends each alert once to every block.
+
+    Args:
+        names: Blocks as Prefect names them, ``<type>/<name>``; none sends to the log alone.
+
+    Attributes:
+        sent: Messages delivered.
+        failed: Messages that a block could not deliver, or that the full queue refused.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.sent = 0
+        self.failed = 0
+        self._names = tuple(names)
+        self._blocks: list[Any] = []
+        self._waiting: asyncio.Queue[Alert] = asyncio.Queue(MAX_WAITING)
+        self._sending: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        for name in self._names:
+            try:
+                self._blocks.append(await Block.aload(name))
+            except ValueError as error:
+                raise ConfigurationError(f"alert block: expected an existing Prefect block, found {name!r}") from error
+        self._sending = asyncio.create_task(self._send_all(), name="alerts")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.wait([self._sending])
+
+    def tell(self, alert: Alert) -> None:
+        """Log an alert and queue it for the blocks."""
+        log.warning("pressure.alerted", symbol=alert.symbol, pressure=alert.pressure, ratio=round(alert.ratio, 3))
+        if not self._blocks:
+            return
+        try:
+            self._waiting.put_nowait(alert)
+        except asyncio.QueueFull:
+            self.failed += 1
+
+    async def _send_all(self) -> None:
+        while True:
+            alert = await self._waiting.get()
+            for block in self._blocks:
+                await self._send(block, alert)
+
+    async def _send(self, block: Any, alert: Alert) -> None:
+        subject = f"{alert.symbol}: {alert.pressure} pressure"
+        body = f"Ratio {alert.ratio:.2f} beyond {alert.threshold:g}; episode {alert.episode}."
+        try:
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await block.notify(body, subject)
+            self.sent += 1
+        except Exception as error:  # noqa: BLE001  # a messenger may fail in any way, and none of it may stop the stream
+            self.failed += 1
+            log.warning("alert.not_sent", symbol=alert.symbol, reason=type(error).__name__)

@@ -1,0 +1,228 @@
+"""The control page over real HTTP: what it shows, what it refuses, what it looks like when it is drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from tasks.control.server import MAX_LISTENERS, ControlServer
+
+TOKEN = "let-me-in"  # noqa: S105
+STATE: dict[str, Any] = {
+    "now_ms": 1_772_409_600_000,
+    "alerts": [
+        {
+            "at_ms": 1_772_409_590_000,
+            "symbol": "BTCUSDT",
+            "pressure": "buy",
+            "ratio": 3.1,
+            "threshold": 2.5,
+            "episode": "e",
+        }
+    ],
+    "rate_budget": {"used": 7, "limit": 60},
+    "stream": {
+        "connection": {
+            "state": "backoff",
+            "sentence": "Waiting before the next attempt.",
+            "connects": 3,
+            "failures": 2,
+            "retry_in_s": 4.0,
+            "clock_offset_ms": -12.5,
+            "round_trip_ms": 40.0,
+            "undecodable": 1,
+            "refused": ["depth NOPE"],
+            "subscriptions": 4,
+            "unfilled": [],
+            "history": [{"at_ms": 1_772_409_500_000, "state": "live", "reason": "<b>everything</b> desired flows"}],
+        },
+        "throughput": {
+            "messages": 1234,
+            "conflated": 5,
+            "trades_waiting": 0,
+            "trades_dropped": 0,
+            "loop_lag_ms": 1.5,
+            "latency_p50_ms": 12.0,
+            "latency_p99_ms": None,
+        },
+        "recording": {"written": 10, "waiting": 2, "lost": 0},
+        "alarms": [],
+        "symbols": [
+            {
+                "symbol": "BTCUSDT",
+                "last_price": 97000.5,
+                "bid": None,
+                "ask": None,
+                "spread": None,
+                "pressure_ratio": None,
+                "imbalance": None,
+                "microprice": None,
+                "trade_flow": 0.5,
+                "trades": 3,
+                "valid": False,
+                "faults": ["data is missing"],
+                "age_s": 9.0,
+                "levels": 0,
+                "latency_ms": 11.0,
+                "episode": None,
+                "spark": [1.0, None, 2.0],
+            }
+        ],
+    },
+}
+
+
+class Page:
+    """A served page and what was done to it."""
+
+    def __init__(self) -> None:
+        self.well = True
+        self.done: list[str] = []
+        self.server = ControlServer(
+            lambda: STATE, self._health, {"reconnect": self._reconnect}, token=SecretStr(TOKEN), port=0
+        )
+
+    def _health(self) -> tuple[bool, str]:
+        return self.well, "live: all is well" if self.well else "backoff: waiting"
+
+    async def _reconnect(self) -> None:
+        self.done.append("reconnect")
+
+
+@pytest.fixture
+async def page():
+    """Return a page that is served."""
+    page = Page()
+    async with page.server:
+        yield page
+
+
+@pytest.fixture
+async def http(page):
+    """Return a client of the page."""
+    async with aiohttp.ClientSession(page.server.url) as client:
+        yield client
+
+
+async def test_state_is_the_state(http) -> None:
+    """/state returns what the flow knows, as JSON."""
+    async with http.get("/state") as answer:
+        assert await answer.json() == STATE
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_health_follows_the_stream(page, http) -> None:
+    """/healthz is 200 while data flows and 503 while it does not, with a sentence."""
+    async with http.get("/healthz") as answer:
+        assert (answer.status, (await answer.json())["healthy"]) == (200, True)
+    page.well = False
+    async with http.get("/healthz") as answer:
+        assert (answer.status, (await answer.json())["detail"]) == (503, "backoff: waiting")
+
+
+async def test_metrics_are_prometheus(http) -> None:
+    """/metrics parses, has the figures that the state has, and leaves out what is not known."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    async with http.get("/metrics") as answer:
+        families = {family.name: family for family in text_string_to_metric_families(await answer.text())}
+    assert families["klinehouse_stream_messages"].samples[0].value == 1234.0
+    assert families["klinehouse_symbol_valid"].samples[0].labels == {"symbol": "BTCUSDT"}
+    assert families["klinehouse_stream_state"].samples[0].labels == {"state": "backoff"}
+    assert families["klinehouse_symbol_pressure_ratio"].samples == []
+    assert "klinehouse_stream_latency_p99_ms" not in families
+
+
+async def test_events_keep_coming_and_end_with_the_flow(page, http) -> None:
+    """A browser that listens is told every second, and is let go at the end."""
+    async with http.get("/state", headers={"Accept": "text/event-stream"}) as answer:
+        first, second = [await answer.content.readuntil(b"\n\n") for _ in range(2)]
+        assert json.loads(first.removeprefix(b"data: ")) == STATE == json.loads(second.removeprefix(b"data: "))
+        ending = asyncio.create_task(page.server.__aexit__())
+        assert await asyncio.wait_for(answer.content.read(), 3.0) == b""
+        await ending
+
+
+async def test_listeners_are_limited(http) -> None:
+    """One more than the limit is refused, and a place is free again when somebody leaves."""
+    listening = [await http.get("/state", headers={"Accept": "text/event-stream"}) for _ in range(MAX_LISTENERS)]
+    async with http.get("/state", headers={"Accept": "text/event-stream"}) as answer:
+        assert answer.status == 503
+    for one in listening:
+        one.close()
+
+
+async def test_foreign_names_are_refused_everywhere(http) -> None:
+    """DNS rebinding: a page under another name reads nothing, not even the page itself."""
+    for path in ("/", "/state", "/metrics", "/healthz", "/page.js", "/nothing"):
+        async with http.get(path, headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 421
+            assert "BTCUSDT" not in await answer.text()
+
+
+async def test_actions_need_the_token(page, http) -> None:
+    """Without the token nothing happens; with it the action runs once."""
+    for headers in (
+        {},
+        {"X-Klinehouse-Token": "guess"},
+        {"X-Klinehouse-Token": TOKEN, "Origin": "http://evil.example"},
+    ):
+        async with http.post("/actions/reconnect", headers=headers) as answer:
+            assert answer.status == 403
+    async with http.get("/actions/reconnect", headers={"X-Klinehouse-Token": TOKEN}) as answer:
+        assert answer.status == 405
+    assert page.done == []
+    async with http.post("/actions/reconnect", headers={"X-Klinehouse-Token": TOKEN}) as answer:
+        assert (answer.status, await answer.json()) == (200, {"done": "reconnect"})
+    assert page.done == ["reconnect"]
+    async with http.post("/actions/nothing", headers={"X-Klinehouse-Token": TOKEN}) as answer:
+        assert answer.status == 404
+
+
+async def test_every_answer_is_locked_down(http) -> None:
+    """Nothing is loaded from elsewhere, framed, sniffed or cached, errors included."""
+    for path in ("/", "/page.css", "/state", "/nothing"):
+        async with http.get(path) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_page_holds_no_address_of_others(http) -> None:
+    """Page, style and script name no other host."""
+    for path in ("/", "/page.css", "/page.js"):
+        async with http.get(path) as answer:
+            text = (await answer.text()).replace("http://www.w3.org/2000/svg", "")
+            assert "http:" not in text
+            assert "https:" not in text
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
+    """In a browser the page names state and fault, draws no gauge from a bad book, and fits the screen."""
+    playwright = pytest.importorskip("playwright.async_api")
+    options = {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]}
+    async with playwright.async_playwright() as engine:
+        try:
+            browser = await engine.chromium.launch(executable_path="/usr/bin/chromium", **options)
+        except playwright.Error as error:
+            pytest.skip(f"no browser: {error.message.splitlines()[0]}")
+        shown = await browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        problems: list[str] = []
+        shown.on("pageerror", lambda error: problems.append(str(error)))
+        shown.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        await shown.goto(page.server.url)
+        await shown.wait_for_selector(".card")
+        assert await shown.inner_text("#state") == "backoff"
+        assert "data is missing" in await shown.inner_text(".card")
+        assert await shown.locator(".g-buy, .g-sell").count() == 0
+        assert "<b>everything</b>" in await shown.inner_text("#history")
+        assert await shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        await browser.close()
+    assert problems == []
