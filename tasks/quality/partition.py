@@ -8,17 +8,18 @@ import polars as pl
 
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
-from lake.digest import content_hash
 from lake.store import Lake
 from lake.timeline import Interval, utc
 from lake.timeline import interval as interval_named
 from tasks.quality import quarantine
 from tasks.quality.expected import expected_opens, listings
+from tasks.quality.plan import Market
 from tasks.quality.profile import Check, agreed, bad_rows, findings, profile, sight
+from tasks.quality.profiles import append_profiles, keyed
 from tasks.quality.resample import finer_bars
-from tasks.quality.rules import RULES, rules_of, suite_version
+from tasks.quality.rules import RULES, rules_of
 from tasks.quality.thresholds import Thresholds
-from tasks.quality.verdicts import Verdict, store
+from tasks.quality.verdicts import Verdict, released_contents, store, verdict_of
 
 ALWAYS_OPEN = "always_open"
 
@@ -51,22 +52,32 @@ def check(
     """
     start, end = utc(start), utc(end)
     length, hours = interval_named(interval), TradingCalendar.parse(calendar)
+    now = utc(as_of) if as_of else lake.now()
     bars = lake.read_bars(symbol, interval, start, end)
+    fine = finer_bars(lake, symbol, length, start, end, hours)
     listed_at = listings(Ledger(lake).records(interval, symbol)).get(symbol)
     found = judge(
         bars,
         interval=length,
         expected=expected_opens(calendar, interval, start, end, listed_at),
-        as_of=as_of or lake.now(),
+        as_of=now,
         thresholds=thresholds,
-        fine=finer_bars(lake, symbol, length, start, end, hours),
+        fine=fine,
     )
-    row = found.profile.row(0, named=True)
-    verdict = Verdict(
-        symbol, interval, start, end, found.status, row["rows"], row["expected_rows"], found.findings,
-        content_hash([bars]), suite_version(thresholds),
-    )  # fmt: skip
+    record = keyed(
+        found.profile,
+        found.seen,
+        symbol=symbol,
+        start=start,
+        end=end,
+        market=Market(calendar, thresholds),
+        bars=bars,
+        fine=fine,
+        now=now,
+    )
+    verdict = verdict_of(record.row(0, named=True), found.findings, released_contents(lake, interval))
     quarantine.put(lake, symbol, interval, {(start, end): found.bad_rows})
+    append_profiles(lake, record)
     store(lake, [verdict], thresholds_json=[thresholds.model_dump_json()], calendar=[calendar], tier="partition")
     return verdict
 
@@ -98,4 +109,4 @@ def judge(
     rows = {rule.name for rule in rules_of("row")}
     agreed("bars", broken & rows, rows.intersection(suite.judge_rows(seen.rows, thresholds, interval.name).failed))
     bad = bad_rows(seen, thresholds)
-    return Check(row, findings(counts, bad), bad)
+    return Check(seen, row, findings(counts, bad), bad)

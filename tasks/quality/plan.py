@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
 from lake.coverage import Ledger
 from lake.store import Lake
-from lake.timeline import Interval, months
+from lake.timeline import Interval, partitions
 from lake.timeline import interval as interval_named
 from tasks.quality.expected import listings
 from tasks.quality.resample import finer_interval
@@ -29,7 +29,7 @@ class Market:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The partitions of one symbol and year, read together.
+    """The partitions of one symbol that begin in one year, read together.
 
     Attributes:
         symbol: The vendor's spelling.
@@ -46,17 +46,6 @@ class Chunk:
     market: Market
     listed_at: datetime | None
     fingerprint: str
-
-
-def partitions(length: Interval, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """Yield ``[start, end)`` cut into partitions: calendar months, or years for bars of a day and more."""
-    if length.step is not None and length.step < timedelta(days=1):
-        yield from months(start, end)
-        return
-    while start < end:
-        cut = min(start.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0, year=start.year + 1), end)
-        yield start, cut
-        start = cut
 
 
 def plan(
@@ -85,7 +74,7 @@ def plan(
             continue
         market = (markets or {}).get(symbol, Market())
         years: dict[int, list[tuple[datetime, datetime]]] = {}
-        for bounds in partitions(length, start, end):
+        for bounds in partitions(interval, start, end):
             years.setdefault(bounds[0].year, []).append(bounds)
         for year, ranges in years.items():
             listed, settled = began.get(symbol), min(as_of, ranges[-1][1])

@@ -35,6 +35,8 @@ FACTS: dict[str, pl.DataType] = {
     "volatility": pl.Float64(),
     "outlier_score": pl.Float64(),
 }
+#: The expected opens without a bar: length of the gap, whether it reaches the end, share of all expected bars absent.
+ABSENT = {"timestamp": TIMESTAMP, "run": pl.Int64(), "trailing": pl.Boolean(), "share": pl.Float64()}
 PROFILE: dict[str, pl.DataType] = FACTS | {rule.name: pl.Int64() for rule in RULES}
 
 
@@ -120,8 +122,7 @@ def sight(
     if fine is not None:
         renamed = fine.select("timestamp", **{name: pl.col(name.removeprefix("fine_")) for name in FINE})
         rows = rows.join(renamed, on="timestamp", how="left", maintain_order="left")
-    nothing = pl.Series("timestamp", [], TIMESTAMP)
-    absent = _absences(bars["timestamp"], nothing if aligned else opens)
+    absent = pl.DataFrame(schema=ABSENT) if aligned else _absences(bars["timestamp"], opens)
     return Sight(interval, rows, absent, opens.len(), aligned)
 
 
@@ -182,15 +183,16 @@ def _finding(name: str, row: Mapping[str, object], bad: pl.DataFrame | None) -> 
     if bad is not None:
         times = bad.filter(pl.col("reasons").list.contains(name))["timestamp"]
         sample = tuple(times.drop_nulls().head(SAMPLE_SIZE))
-    where = f", first at {sample[0].isoformat()}" if sample else ""
+    where = f", first at {sample[0]:%Y-%m-%d %H:%M} UTC" if sample else ""
     message = f"{rule.meaning}: {count} of {row['rows']} bars ({row['expected_rows']} expected){where}"
     return Finding(name, rule.severity, count, message, sample)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What the rules say about one partition: its profile row, the findings and the bars that break a rule."""
+    """What the rules say about one partition: what was seen, its profile row, findings, bars that break a rule."""
 
+    seen: Sight
     profile: pl.DataFrame
     findings: tuple[Finding, ...]
     bad_rows: pl.DataFrame
@@ -236,7 +238,7 @@ def check_bars(
     counts = row.row(0, named=True)
     broken = any(counts[rule.name] for rule in RULES)
     bad = bad_rows(seen, thresholds) if broken else no_bad_rows()
-    return Check(row, findings(counts, bad), bad)
+    return Check(seen, row, findings(counts, bad), bad)
 
 
 def no_bad_rows() -> pl.DataFrame:

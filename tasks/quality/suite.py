@@ -12,7 +12,7 @@ columns (24 s where half a million rows fail), is never used: `tasks.quality.pro
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -90,7 +90,7 @@ def _labels(rule: Rule) -> dict[str, Any]:
 
 
 def _title(rule: Rule) -> str:
-    return f"{rule.name} ({rule.severity}): no bar or partition where {rule.meaning}"
+    return f"{rule.name} ({rule.severity}): fails where {rule.meaning}"
 
 
 def row_expectations(thresholds: Thresholds, interval: str) -> list[gxe.Expectation]:
@@ -101,8 +101,9 @@ def row_expectations(thresholds: Thresholds, interval: str) -> list[gxe.Expectat
         native = _native(rule)
         if not native:
             columns = rule.flag(thresholds, interval_named(interval)).meta.root_names()
-            # GX wants at least two columns, and a rule that is switched off names none
-            columns = list(dict.fromkeys([*columns, "timestamp", "as_of"]))
+            # GX wants at least two columns, and a page is easier to read when each value says its time
+            columns = list(dict.fromkeys(["timestamp", *columns]))
+            columns += ["close"] if len(columns) == 1 else []
             native = [
                 ExpectBarsToKeepRule(
                     column_list=columns, rule=rule.name, interval=interval, limits=limits, **_labels(rule)
@@ -140,6 +141,16 @@ def checkpoint(name: str, expectations: list[gxe.Expectation], result_format: st
             name=name, validation_definitions=[definition], result_format=result_format, actions=list(actions)
         )
     )
+
+
+def forget(names: Iterable[str]) -> None:
+    """Remove checkpoints, their definitions, suites and assets from the context, so that the names are free again."""
+    project = context()
+    for name in names:
+        project.checkpoints.delete(name)
+        project.validation_definitions.delete(name)
+        project.suites.delete(name)
+        project.data_sources.get("lake").delete_asset(name)
 
 
 @functools.lru_cache(maxsize=32)
@@ -183,9 +194,13 @@ def _raise_if_broken(each: Any) -> None:
 
 def judge_rows(rows: pl.DataFrame, thresholds: Thresholds, interval: str) -> Outcome:
     """Judge a partition's bars (the `rows` of a `Sight`) by the row suite."""
+    return _outcome(_bars_checkpoint(thresholds, interval).run(batch_parameters={"dataframe": pandas_rows(rows)}))
+
+
+def pandas_rows(rows: pl.DataFrame) -> Any:
+    """Return the `rows` of a `Sight` as the pandas frame that the row suite judges."""
     unseen = [pl.lit(None, pl.Float64).alias(name) for name in FINE if name not in rows.columns]
-    frame = rows.with_columns(unseen).to_pandas()
-    return _outcome(_bars_checkpoint(thresholds, interval).run(batch_parameters={"dataframe": frame}))
+    return rows.with_columns(unseen).to_pandas()
 
 
 def judge_profiles(profiles: pl.DataFrame) -> Outcome:

@@ -7,9 +7,10 @@ range; a release lifts a rejection of exactly the content that a person looked a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -17,7 +18,7 @@ from lake.schema import TIMESTAMP
 from lake.store import Lake
 from lake.timeline import utc
 from tasks.errors import InputError, RejectedDataError
-from tasks.quality.profile import Finding, Status
+from tasks.quality.profile import Finding, Status, status_of
 
 VERDICTS = "quality/verdicts"
 RELEASES = "quality/releases"
@@ -64,6 +65,7 @@ class Verdict:
         findings: One for each broken rule.
         content_hash: Of the bars that were judged.
         suite_version: Of the rules and limits they were judged by.
+        released: Whether a person has released exactly this content, so that research may use it all the same.
     """
 
     symbol: str
@@ -76,11 +78,41 @@ class Verdict:
     findings: tuple[Finding, ...]
     content_hash: str
     suite_version: str
+    released: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Return whether research must not use the partition."""
+        return self.status == "reject" and not self.released
 
     def __str__(self) -> str:
         names = ", ".join(f"{finding.rule} ({finding.rows})" for finding in self.findings)
         span = f"[{self.start:%Y-%m-%d}, {self.end:%Y-%m-%d})"
-        return f"{self.symbol} {self.interval} {span}: {self.status}" + (f": {names}" if names else "")
+        state = f"{self.status}, released" if self.released else self.status
+        return f"{self.symbol} {self.interval} {span}: {state}" + (f": {names}" if names else "")
+
+
+def verdict_of(profile: Mapping[str, Any], found: Sequence[Finding], released: Collection[str] = ()) -> Verdict:
+    """Return the verdict on a profile (a row of `tasks.quality.profiles.PROFILE_TABLE`).
+
+    Args:
+        profile: What was counted.
+        found: What is wrong.
+        released: Hashes of the contents that were released, see `released_contents`.
+    """
+    return Verdict(
+        profile["symbol"],
+        profile["interval"],
+        profile["partition_start"],
+        profile["partition_end"],
+        status_of(found),
+        profile["rows"],
+        profile["expected_rows"],
+        tuple(found),
+        profile["content_hash"],
+        profile["suite_version"],
+        profile["content_hash"] in released,
+    )
 
 
 def store(
@@ -177,6 +209,11 @@ def _releases(lake: Lake) -> pl.DataFrame:
         return pl.DataFrame(schema=RELEASE_TABLE).rename({"reason": "release_reason"})
     found = lake.scan(RELEASES).select(list(RELEASE_TABLE)).collect().sort("released_at")
     return found.unique(list(_KEY), keep="last").rename({"reason": "release_reason"})
+
+
+def released_contents(lake: Lake, interval: str) -> frozenset[str]:
+    """Return the hashes of the contents of an interval's partitions that were released."""
+    return frozenset(_releases(lake).filter(pl.col("interval") == interval)["content_hash"])
 
 
 def refuse_rejected(lake: Lake, symbols: Sequence[str], interval: str, start: datetime, end: datetime) -> None:

@@ -7,9 +7,8 @@ Only partitions that fail are looked at row by row, to put their bars with reaso
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +16,6 @@ from typing import Any
 
 import polars as pl
 
-from lake.digest import content_hash
-from lake.schema import TIMESTAMP
 from lake.store import Lake
 from lake.timeline import utc
 from tasks.quality import quarantine
@@ -26,35 +23,18 @@ from tasks.quality.outliers import outlier_scores
 from tasks.quality.parts import parts
 from tasks.quality.plan import Chunk, Market, plan
 from tasks.quality.profile import (
-    PROFILE,
     agreed,
     bad_rows,
     findings,
     no_bad_rows,
     profile,
-    status_of,
 )
-from tasks.quality.rules import flags, suite_version
-from tasks.quality.verdicts import Verdict, store
-
-PROFILES = "quality/profiles"
-KEY = ("symbol", "interval", "partition_start", "partition_end")
+from tasks.quality.profiles import KEY, PROFILE_TABLE, append_profiles, keyed, read_profiles
+from tasks.quality.rules import flags
+from tasks.quality.verdicts import Verdict, released_contents, store, verdict_of
 
 #: Two chunks at a time keep two cores busy: while one is decoded the other is judged.
 WORKERS = 2
-
-PROFILE_TABLE: dict[str, pl.DataType] = {
-    "symbol": pl.String(),
-    "interval": pl.String(),
-    "partition_start": TIMESTAMP,
-    "partition_end": TIMESTAMP,
-    "content_hash": pl.String(),
-    "fingerprint": pl.String(),
-    "judged_on": pl.String(),
-    "suite_version": pl.String(),
-    **PROFILE,
-    "profiled_at": TIMESTAMP,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +48,7 @@ class LakeReceipt:
         rows: Bars in those judged.
         passed: Of those judged.
         warned: Of those judged.
-        rejected: Of those judged, as text: symbol, range and rules.
+        rejected: Of those judged and not released, as text: symbol, range and rules.
         seconds: Wall-clock time.
     """
 
@@ -112,7 +92,7 @@ def check_lake(
         scored = _scored(profiles, before, chunks)
         fresh = scored.join(before, on=[*KEY, "judged_on"], how="anti")
         verdicts = _judged(lake, fresh, chunks, now)
-        lake.append(PROFILES, scored.select(list(PROFILE_TABLE)), partition_by=("interval",))
+        append_profiles(lake, scored)
     count = {status: sum(v.status == status for v in verdicts) for status in ("pass", "warn", "reject")}
     return LakeReceipt(
         interval,
@@ -121,17 +101,9 @@ def check_lake(
         int(fresh["rows"].sum()),
         count["pass"],
         count["warn"],
-        tuple(str(verdict) for verdict in verdicts if verdict.status == "reject"),
+        tuple(str(verdict) for verdict in verdicts if verdict.refused),
         time.perf_counter() - began,
     )
-
-
-def read_profiles(lake: Lake, interval: str) -> pl.DataFrame:
-    """Return the newest profile of each partition, with the columns of `PROFILE_TABLE`."""
-    if not lake.exists(PROFILES):
-        return pl.DataFrame(schema=PROFILE_TABLE)
-    found = lake.scan(PROFILES).filter(pl.col("interval") == interval).select(list(PROFILE_TABLE)).collect()
-    return found.sort("profiled_at", maintain_order=True).unique(list(KEY), keep="last", maintain_order=True)
 
 
 def _changed(lake: Lake, chunks: Sequence[Chunk], before: pl.DataFrame, now: datetime) -> pl.DataFrame:
@@ -148,24 +120,21 @@ def _changed(lake: Lake, chunks: Sequence[Chunk], before: pl.DataFrame, now: dat
 
 
 def _profiles(lake: Lake, chunk: Chunk, now: datetime) -> pl.DataFrame:
-    thresholds, rows = chunk.market.thresholds, []
-    version = suite_version(thresholds)
-    for part in parts(lake, chunk, now):
-        content = content_hash([part.bars])
-        finer = "" if part.fine is None else content_hash([part.fine])
-        basis = (content, finer, version, chunk.market.calendar, part.seen.expected_rows, min(now, part.end))
-        key = {
-            "symbol": pl.lit(chunk.symbol),
-            "interval": pl.lit(chunk.interval.name),
-            "partition_start": pl.lit(part.start, TIMESTAMP),
-            "partition_end": pl.lit(part.end, TIMESTAMP),
-            "content_hash": pl.lit(content),
-            "fingerprint": pl.lit(chunk.fingerprint),
-            "judged_on": pl.lit(hashlib.sha256(repr(basis).encode()).hexdigest()[:16]),
-            "suite_version": pl.lit(version),
-            "profiled_at": pl.lit(now, TIMESTAMP),
-        }
-        rows.append(profile(part.seen, thresholds).with_columns(**key).select(list(PROFILE_TABLE)))
+    rows = [
+        keyed(
+            profile(part.seen, chunk.market.thresholds),
+            part.seen,
+            symbol=chunk.symbol,
+            start=part.start,
+            end=part.end,
+            market=chunk.market,
+            bars=part.bars,
+            fine=part.fine,
+            now=now,
+            fingerprint=chunk.fingerprint,
+        )
+        for part in parts(lake, chunk, now)
+    ]
     return pl.concat(rows)
 
 
@@ -193,11 +162,12 @@ def _judged(lake: Lake, profiles: pl.DataFrame, chunks: Sequence[Chunk], now: da
 
     failing = suite.failing_profiles(profiles)
     marked = profiles.with_columns(failed=pl.Series(failing, dtype=pl.List(pl.String())))
+    released = released_contents(lake, chunks[0].interval.name)
     verdicts, markets = [], []
     for (symbol,), part in marked.group_by("symbol", maintain_order=True):
         own = [chunk for chunk in chunks if chunk.symbol == symbol]
         bad = _second_look(lake, own, part, now)
-        found = [_verdict(row, bad) for row in part.iter_rows(named=True)]
+        found = [_verdict(row, bad, released) for row in part.iter_rows(named=True)]
         spans = {(verdict.start, verdict.end): bad.get(verdict.start, no_bad_rows()) for verdict in found}
         quarantine.put(lake, own[0].symbol, own[0].interval.name, spans)
         verdicts += found
@@ -227,18 +197,7 @@ def _second_look(
     return bad
 
 
-def _verdict(row: Mapping[str, Any], bad: Mapping[datetime, pl.DataFrame]) -> Verdict:
+def _verdict(row: Mapping[str, Any], bad: Mapping[datetime, pl.DataFrame], released: Collection[str]) -> Verdict:
     found = findings(row, bad.get(row["partition_start"]))
     agreed("profile", {finding.rule for finding in found}, row["failed"])
-    return Verdict(
-        row["symbol"],
-        row["interval"],
-        row["partition_start"],
-        row["partition_end"],
-        status_of(found),
-        row["rows"],
-        row["expected_rows"],
-        found,
-        row["content_hash"],
-        row["suite_version"],
-    )
+    return verdict_of(row, found, released)

@@ -115,8 +115,9 @@ def test_a_release_is_on_record_and_ends_with_the_content(lake: Lake, make_bars:
     assert count == 1
     verdicts.refuse_rejected(lake, ["BTCUSDT"], "1m", START, END)
     row = verdicts.current(lake).row(0, named=True)
+    verdict = _check(lake)
+    assert (verdict.status, verdict.released, verdict.refused) == ("reject", True, False)
     assert (row["released"], row["release_reason"], row["released_by"]) == (True, "vendor confirmed the print", "maria")
-    _check(lake)
     verdicts.refuse_rejected(lake, ["BTCUSDT"], "1m", START, END)
     _write(lake, bars.with_columns(close=pl.col("close") * 1.00001))
     _check(lake)

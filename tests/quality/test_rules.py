@@ -319,7 +319,7 @@ def _alike_weekend_gap(s: Scene) -> None:
 
 def _alike_pegged(s: Scene) -> None:
     """A pegged coin trades at one price for 29 minutes."""
-    _flat(s, range(300, 329), volume=1.0 + ROW % 13)
+    _flat(s, range(301, 330), volume=1.0 + ROW % 13)
 
 
 def _alike_same_bar(s: Scene) -> None:

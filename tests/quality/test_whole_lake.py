@@ -11,18 +11,20 @@ import pytest
 
 from lake.coverage import Ledger
 from lake.store import Lake
-from tasks.quality import quarantine, verdicts, whole_lake
+from tasks.quality import quarantine, verdicts
 from tasks.quality.outliers import outlier_scores
 from tasks.quality.partition import check
-from tasks.quality.plan import Market, partitions
+from tasks.quality.plan import Market
+from tasks.quality.profiles import PROFILES, read_profiles
 from tasks.quality.thresholds import Thresholds
-from tasks.quality.whole_lake import check_lake, read_profiles
+from tasks.quality.whole_lake import check_lake
 
 HOUR = timedelta(hours=1)
 START = datetime(2024, 1, 1, tzinfo=UTC)
 MIDDLE = datetime(2024, 2, 1, tzinfo=UTC)
 END = datetime(2024, 3, 1, tzinfo=UTC)
-COUNT = (END - START) // HOUR
+STEP = timedelta(minutes=30)
+COUNT = (END - START) // STEP
 ROW = pl.int_range(pl.len())
 
 Make = Callable[..., pl.DataFrame]
@@ -49,27 +51,27 @@ def lake(tmp_path: Path) -> Lake:
 def _fill(lake: Lake, make_bars: Make, symbols: int = 2, **changes: pl.Expr) -> pl.DataFrame:
     """Write two months of hourly bars of each symbol; `changes` go into the first one."""
     for number in range(symbols):
-        bars = make_bars(COUNT, start=START, step=HOUR, seed=number)
+        bars = make_bars(COUNT, start=START, step=STEP, seed=number)
         if number == 0:
             bars = bars.with_columns(**changes)
-        lake.write_bars(bars, symbol=f"S{number}", interval="1h", start=START, end=END)
-    return make_bars(COUNT, start=START, step=HOUR, seed=0)
+        lake.write_bars(bars, symbol=f"S{number}", interval="30m", start=START, end=END)
+    return make_bars(COUNT, start=START, step=STEP, seed=0)
 
 
 def _statuses(lake: Lake) -> dict[tuple[str, datetime], str]:
-    rows = verdicts.current(lake, "1h").select("symbol", "partition_start", "status").iter_rows()
+    rows = verdicts.current(lake, "30m").select("symbol", "partition_start", "status").iter_rows()
     return {(symbol, start): status for symbol, start, status in rows}
 
 
 def test_the_injected_partition_is_rejected_and_no_other(lake: Lake, make_bars: Make) -> None:
     """Of four partitions the one with a bad bar is rejected; its bar lies in quarantine with the reason."""
     _fill(lake, make_bars, low=pl.when(ROW == 100).then(-1.0).otherwise("low"))
-    receipt = check_lake(lake, "1h")
+    receipt = check_lake(lake, "30m")
     assert (receipt.partitions, receipt.judged, receipt.rows, receipt.passed) == (4, 4, 2 * COUNT, 3)
-    assert [text.split(": ")[:2] for text in receipt.rejected] == [["S0 1h [2024-01-01, 2024-02-01)", "reject"]]
+    assert [text.split(": ")[:2] for text in receipt.rejected] == [["S0 30m [2024-01-01, 2024-02-01)", "reject"]]
     assert _statuses(lake)[("S0", START)] == "reject"
     held = quarantine.read(lake)
-    assert held["timestamp"].to_list() == [START + 100 * HOUR]
+    assert held["timestamp"].to_list() == [START + 100 * STEP]
     assert "bad_price" in held["reasons"][0]
 
 
@@ -79,15 +81,15 @@ def test_both_tiers_come_to_the_same_verdict(lake: Lake, make_bars: Make) -> Non
         lake,
         make_bars,
         high=pl.when(ROW == 10).then(pl.col("low") / 2).otherwise("high"),
-        volume=pl.when(ROW == 900).then(float("nan")).otherwise("volume"),
+        volume=pl.when(ROW == 1900).then(float("nan")).otherwise("volume"),
     )
-    check_lake(lake, "1h")
+    check_lake(lake, "30m")
     by_lake = verdicts.current(lake).select(
         "symbol", "partition_start", "status", "rows", "findings_json", "content_hash"
     )
     for symbol in ("S0", "S1"):
         for start, end in ((START, MIDDLE), (MIDDLE, END)):
-            check(lake, symbol, "1h", start, end, calendar="always_open", thresholds=Thresholds())
+            check(lake, symbol, "30m", start, end, calendar="always_open", thresholds=Thresholds())
     assert verdicts.current(lake).select(by_lake.columns).equals(by_lake)
     assert sorted(by_lake["status"]) == ["pass", "pass", "reject", "reject"]
 
@@ -95,19 +97,27 @@ def test_both_tiers_come_to_the_same_verdict(lake: Lake, make_bars: Make) -> Non
 def test_nothing_is_judged_twice(lake: Lake, make_bars: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second pass over an unchanged lake reads no bar and judges nothing."""
     _fill(lake, make_bars)
-    assert check_lake(lake, "1h").judged == 4
+    assert check_lake(lake, "30m").judged == 4
     monkeypatch.setattr(Lake, "read_bars", lambda *_, **__: pytest.fail("an unchanged partition was read"))
-    receipt = check_lake(lake, "1h")
+    receipt = check_lake(lake, "30m")
     assert (receipt.partitions, receipt.judged) == (4, 0)
+
+
+def test_what_the_write_path_judged_is_not_judged_again(lake: Lake, make_bars: Make) -> None:
+    """A partition that was judged when it was written keeps that verdict; the others get theirs."""
+    _fill(lake, make_bars, symbols=1)
+    check(lake, "S0", "30m", START, MIDDLE, calendar="always_open", thresholds=Thresholds())
+    receipt = check_lake(lake, "30m")
+    assert (receipt.partitions, receipt.judged) == (2, 1)
 
 
 def test_only_the_changed_partition_is_judged_again(lake: Lake, make_bars: Make) -> None:
     """One revised bar in February leads to one new verdict, and healing it empties the quarantine."""
-    sound = _fill(lake, make_bars, close=pl.when(ROW == 1000).then(pl.col("high") * 2).otherwise("close"))
-    assert len(check_lake(lake, "1h").rejected) == 1
+    sound = _fill(lake, make_bars, close=pl.when(ROW == 2000).then(pl.col("high") * 2).otherwise("close"))
+    assert len(check_lake(lake, "30m").rejected) == 1
     assert quarantine.read(lake).height == 1
-    lake.write_bars(sound[1000:1001], symbol="S0", interval="1h", start=START, end=END)
-    receipt = check_lake(lake, "1h")
+    lake.write_bars(sound[2000:2001], symbol="S0", interval="30m", start=START, end=END)
+    receipt = check_lake(lake, "30m")
     assert (receipt.judged, receipt.passed) == (1, 1)
     assert quarantine.read(lake).is_empty()
     assert set(_statuses(lake).values()) == {"pass"}
@@ -116,9 +126,9 @@ def test_only_the_changed_partition_is_judged_again(lake: Lake, make_bars: Make)
 def test_other_limits_judge_everything_anew(lake: Lake, make_bars: Make) -> None:
     """A verdict belongs to the limits it was reached by; changing a symbol's limits judges that symbol again."""
     _fill(lake, make_bars)
-    check_lake(lake, "1h")
+    check_lake(lake, "30m")
     strict = {"S1": Market(thresholds=Thresholds(max_jump=1e-9, max_spike=0.3))}
-    receipt = check_lake(lake, "1h", markets=strict)
+    receipt = check_lake(lake, "30m", markets=strict)
     assert receipt.judged == 2
 
 
@@ -126,36 +136,36 @@ def test_a_month_that_was_fetched_and_is_empty_is_rejected(lake: Lake, make_bars
     """The ledger says March was fetched: no bar of it is a defect, although no file tells of it."""
     _fill(lake, make_bars, symbols=1)
     april = datetime(2024, 4, 1, tzinfo=UTC)
-    Ledger(lake).record_answer("S0", "1h", END, april, asked_at=april + HOUR)
-    receipt = check_lake(lake, "1h", as_of=april + HOUR)
+    Ledger(lake).record_answer("S0", "30m", END, april, asked_at=april + HOUR)
+    receipt = check_lake(lake, "30m", as_of=april + HOUR)
     assert receipt.partitions == 3
     assert _statuses(lake)[("S0", END)] == "reject"
-    assert quarantine.read(lake).height == (april - END) // HOUR
+    assert quarantine.read(lake).height == (april - END) // STEP
 
 
 def test_bars_before_the_listing_are_not_missing(lake: Lake, make_bars: Make) -> None:
     """A symbol listed in the middle of January has no gap before its first day."""
-    bars = make_bars(COUNT, start=START, step=HOUR)
-    listed = START + 300 * HOUR
-    lake.write_bars(bars[300:], symbol="S0", interval="1h", start=START, end=END)
+    bars = make_bars(COUNT, start=START, step=STEP)
+    listed = START + 300 * STEP
+    lake.write_bars(bars[300:], symbol="S0", interval="30m", start=START, end=END)
     ledger = Ledger(lake)
-    ledger.record_answer("S0", "1h", START, END, asked_at=END)
-    assert len(check_lake(lake, "1h").rejected) == 1
-    ledger.record_listing("S0", "1h", listed)
-    receipt = check_lake(lake, "1h")
+    ledger.record_answer("S0", "30m", START, END, asked_at=END)
+    assert len(check_lake(lake, "30m").rejected) == 1
+    ledger.record_listing("S0", "30m", listed)
+    receipt = check_lake(lake, "30m")
     assert (receipt.judged, receipt.rejected) == (1, ())
-    assert check(lake, "S0", "1h", START, END, calendar="always_open", thresholds=Thresholds()).status == "pass"
+    assert check(lake, "S0", "30m", START, END, calendar="always_open", thresholds=Thresholds()).status == "pass"
 
 
 def test_a_volatility_that_no_peer_shares_is_a_warning(lake: Lake, make_bars: Make) -> None:
     """One symbol's February swings thirty times wider: a warning; a month in which all swing wider is none."""
     for number in range(6):
-        bars = make_bars(COUNT, start=START, step=HOUR, seed=number)
+        bars = make_bars(COUNT, start=START, step=STEP, seed=number)
         if number == 0:
-            factor = pl.when((ROW >= 744) & (ROW % 2 == 0)).then(1.02).otherwise(1.0)
+            factor = pl.when((ROW >= 1488) & (ROW % 2 == 0)).then(1.02).otherwise(1.0)
             bars = bars.with_columns(pl.col("open", "high", "low", "close", "quote_volume") * factor)
-        lake.write_bars(bars, symbol=f"S{number}", interval="1h", start=START, end=END)
-    check_lake(lake, "1h")
+        lake.write_bars(bars, symbol=f"S{number}", interval="30m", start=START, end=END)
+    check_lake(lake, "30m")
     rules = verdicts.current(lake).filter(pl.col("findings_json").str.contains("cross_symbol_outlier"))
     # the median of two months lies between them, so that the calm one is as far from it as the wild one
     assert set(rules["symbol"]) == {"S0"}
@@ -173,21 +183,12 @@ def test_a_calm_symbol_and_a_wild_month_are_no_outliers() -> None:
     assert outlier_scores(pl.DataFrame(rows[:24])).null_count() == 24, "four symbols are too few to compare"
 
 
-def test_partitions_are_months_or_years() -> None:
-    """Intraday bars are judged by the month, daily ones by the year, both cut at the ends of the range."""
-    from lake.timeline import interval
-
-    start, end = datetime(2023, 12, 20, tzinfo=UTC), datetime(2024, 2, 3, tzinfo=UTC)
-    assert [s for s, _ in partitions(interval("1m"), start, end)] == [start, START, MIDDLE]
-    assert list(partitions(interval("1d"), start, end)) == [(start, START), (START, end)]
-
-
 def test_profiles_are_kept_for_each_partition(lake: Lake, make_bars: Make) -> None:
     """The profile of every partition is in the lake, once, with what was counted."""
     _fill(lake, make_bars)
-    check_lake(lake, "1h")
-    check_lake(lake, "1h")
-    found = read_profiles(lake, "1h")
+    check_lake(lake, "30m")
+    check_lake(lake, "30m")
+    found = read_profiles(lake, "30m")
     assert found.height == 4
     assert found["rows"].sum() == found["expected_rows"].sum() == 2 * COUNT
-    assert lake.scan(whole_lake.PROFILES).collect().height == 4
+    assert lake.scan(PROFILES).collect().height == 4
