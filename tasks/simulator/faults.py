@@ -78,7 +78,7 @@ class Faults:
     forming_p: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_probabilities(self)
+        check_probabilities(self)
 
     @property
     def touches_bars(self) -> bool:
@@ -134,7 +134,7 @@ class StreamFaults:
     channels_down: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_probabilities(self)
+        check_probabilities(self)
         unknown = set(self.endings) - set(ENDINGS)
         if unknown:
             raise InputError(f"endings: expected some of {' '.join(ENDINGS)}, found {' '.join(sorted(unknown))}")
@@ -145,7 +145,8 @@ class StreamFaults:
         return bool(self.crossed_p or self.garbage_p or self.oversize_p)
 
 
-def _check_probabilities(faults: object) -> None:
+def check_probabilities(faults: object) -> None:
+    """Raise InputError where a field of a dataclass that ends in ``_p`` is no probability."""
     for field in fields(faults):  # type: ignore[arg-type]
         value = getattr(faults, field.name)
         if field.name.endswith("_p") and not 0.0 <= value <= 1.0:

@@ -115,20 +115,13 @@ class Link:
             self.transport.write(whole[: len(whole) // 2])
             self.transport.close()
         elif how == "rst":
-            self._reset()
+            reset(self.transport)
         elif how == "fin":
             self.transport.close()
         else:
             # Closing the socket at once would reset it under the client's answer, and lose what it has not read.
             self.transport.write(wire.close(wire.GOING_AWAY))
             asyncio.get_running_loop().call_later(_GOODBYE_S, self.transport.close)
-
-    def _reset(self) -> None:
-        """Close with a RST packet: what is unsent is lost, and the peer reads an error instead of an end."""
-        peer = self.transport.get_extra_info("socket")
-        if peer is not None:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
 
     def describe(self) -> dict[str, object]:
         """Return what `/v1/connections` lists of it."""
@@ -138,6 +131,14 @@ class Link:
             "subscriptions": len(self.topics),
             "status": "active" if self.state == "alive" else "stale",
         }
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close with a RST packet: what is unsent is lost, and the peer reads an error instead of an end."""
+    peer = transport.get_extra_info("socket")
+    if peer is not None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 class Links:

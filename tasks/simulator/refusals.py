@@ -1,4 +1,4 @@
-"""The vendor's error codes, each with the HTTP status and words it is answered with."""
+"""The vendor's error codes and, above 6000, the local market's own for orders: HTTP status and words of each."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ CODES: dict[int, tuple[int, str]] = {
     5000: (500, "Internal server error"),
     5001: (503, "Service unavailable"),
     5002: (504, "Upstream timeout"),
+    6001: (404, "Order not found"),
+    6002: (409, "Client order id already used"),
+    6003: (400, "Order rejected"),
+    6004: (400, "Request expired before it reached the matching engine"),
+    6005: (409, "Order is no longer open"),
 }
 
 

@@ -15,18 +15,24 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiohttp import web
 
 from tasks.errors import InputError
 from tasks.simulator.answers import Answers, Dialect
 from tasks.simulator.clock import MarketClock
+from tasks.simulator.desk import Desk
+from tasks.simulator.entry import OrderEntry
 from tasks.simulator.faults import ENDINGS, Faults, Injection, StreamFaults
 from tasks.simulator.market import Clock, Market, milliseconds
+from tasks.simulator.orderfaults import OrderFaults
 from tasks.simulator.plans import Keyring
+from tasks.simulator.private import Private
 from tasks.simulator.realtime import Realtime
 from tasks.simulator.rest import Rest, not_found
+from tasks.simulator.steering import Steering
+from tasks.simulator.venue import Venue
 
 _START_TIMEOUT_S = 10.0
 
@@ -43,6 +49,7 @@ class Simulator:
         plan: The plan of `api_key`.
         faults: What goes wrong from the start.
         stream_faults: What goes wrong on the WebSocket from the start.
+        order_faults: What goes wrong with orders from the start, and which client order ids are unique.
         now: The market's time, a function that returns it, or a `MarketClock` that lets it pass from the start of
             serving on; None is the end of its data.
         dialect: How the undocumented is done.
@@ -63,6 +70,7 @@ class Simulator:
         plan: str = "enterprise",
         faults: Faults | None = None,
         stream_faults: StreamFaults | None = None,
+        order_faults: OrderFaults | None = None,
         now: Now = None,
         dialect: Dialect | None = None,
         host: str = "127.0.0.1",
@@ -78,8 +86,12 @@ class Simulator:
         self._answers = Answers(self.market, seed=seed)
         self._rest = Rest(self._answers, self._keys)
         self._realtime = Realtime(self._answers, self._keys)
+        self._desk = Desk(self._answers, Venue(self._answers.quotes))
+        self._entry = OrderEntry(self._desk, self._keys)
+        self._private = Private(self._desk, self._keys)
         self.faults = faults or Faults()
         self.stream_faults = stream_faults or StreamFaults()
+        self.order_faults = order_faults or OrderFaults()
         self.dialect = dialect or Dialect()
         self._host, self._port = host, port
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -111,6 +123,15 @@ class Simulator:
         self._realtime.faults = faults
 
     @property
+    def order_faults(self) -> OrderFaults:
+        """What goes wrong with orders now, and which client order ids are unique."""
+        return self._desk.faults
+
+    @order_faults.setter
+    def order_faults(self, faults: OrderFaults) -> None:
+        self._desk.faults = faults
+
+    @property
     def dialect(self) -> Dialect:
         """How the undocumented is done now."""
         return self._answers.dialect
@@ -122,12 +143,17 @@ class Simulator:
     @property
     def requests(self) -> Counter[tuple[str, int]]:
         """How often each ``(path, status)`` was answered; status 0 is a connection cut before the answer."""
-        return Counter(self._rest.requests)
+        return Counter(self._rest.requests) + Counter(self._entry.requests)
 
     @property
     def injected(self) -> tuple[Injection, ...]:
-        """Every fault that happened so far: those of answers, of bars, of the stream, each in order."""
-        return (*self._rest.strikes.injected, *self._answers.pages.injected, *self._realtime.injected)
+        """Every fault that happened so far: those of answers, of bars, of the stream, of orders, each in order."""
+        return (
+            *self._rest.strikes.injected,
+            *self._answers.pages.injected,
+            *self._realtime.injected,
+            *self._desk.injected,
+        )
 
     @property
     def stream_url(self) -> str:
@@ -145,8 +171,15 @@ class Simulator:
         links = tuple(self._realtime.links.living)
         return tuple(frozenset((channel, item.symbol) for channel, item in tuple(link.topics)) for link in links)
 
-    def strike(self, how: str) -> int:
-        """End every open WebSocket connection now, in one of the ways of `ENDINGS`; return how many there were.
+    def strike(self, how: str, *, private: bool = False) -> int:
+        """End every open connection of the market's stream now, in one of the ways of `ENDINGS`.
+
+        Args:
+            how: One of `ENDINGS`.
+            private: End those of the private stream instead.
+
+        Returns:
+            How many there were.
 
         Raises:
             InputError: There is no such way, or the simulator is not running.
@@ -157,7 +190,7 @@ class Simulator:
             raise InputError("strike: expected a running simulator, found a stopped one")
 
         async def strike() -> int:
-            return self._realtime.strike(how)
+            return self._private.strike(how) if private else self._realtime.strike(how)
 
         return asyncio.run_coroutine_threadsafe(strike(), self._loop).result(_START_TIMEOUT_S)
 
@@ -225,6 +258,9 @@ class Simulator:
         app = web.Application()
         self._rest.join(app)
         self._realtime.join(app)
+        self._entry.join(app)
+        self._private.join(app)
+        self._steering().join(app)
         app.router.add_route("*", "/{tail:.*}", not_found)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         if isinstance(self.market.clock, MarketClock):
@@ -237,6 +273,14 @@ class Simulator:
             await self._stopping.wait()
         finally:
             await runner.cleanup()
+
+    def _steering(self) -> Steering:
+        def switch(name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+            return lambda: getattr(self, name), lambda faults: setattr(self, name, faults)
+
+        switches = {"rest": switch("faults"), "stream": switch("stream_faults"), "orders": switch("order_faults")}
+        strikes = {"realtime": self._realtime.strike, "private": self._private.strike}
+        return Steering(self._desk.venue, lambda: self.injected, switches, strikes)
 
 
 def _clock(market: Market, now: Now) -> Clock:
