@@ -15,7 +15,7 @@ from lake.store import Lake
 from lake.timeline import INTERVALS
 from tasks.exchange.budget import SharedBudget
 from tasks.exchange.client import TickDBClient
-from tasks.exchange.limiter import Priority
+from tasks.exchange.limiter import Priority, per_minute
 from tasks.exchange.source import SourceSettings, shared_budget
 from tasks.stream.messages import Depth, Trade
 from tasks.stream.socket import Endpoint
@@ -100,7 +100,8 @@ async def open_live_vendor(settings: Settings, symbols: Sequence[str]) -> AsyncI
             budget_dir=str(settings.state_dir / "budget"),
             priority=Priority.RESYNC,
         )
-        with closing(shared_budget(source)) as budget:
+        limits = per_minute(source.requests_per_minute, lease_s=source.timeout_s)
+        with closing(shared_budget(source, source.base_url, limits)) as budget:
             async with TickDBClient(
                 source.base_url,
                 source.api_key,
