@@ -21,7 +21,8 @@ from tasks.errors import ConfigurationError
 
 Plan = Literal["free", "basic", "pro", "enterprise"]
 
-#: Requests a minute, live subscriptions and days of history that each of the vendor's plans allows (vendor documentation, July 2026).
+#: Requests a minute, live subscriptions and days of history that each of the vendor's plans allows (its documentation,
+#: July 2026).
 REQUESTS_PER_MINUTE: dict[str, int] = {"free": 30, "basic": 60, "pro": 600, "enterprise": 1800}
 SUBSCRIPTIONS: dict[str, int] = {"free": 5, "basic": 50, "pro": 300, "enterprise": 5000}
 HISTORY_DAYS: dict[str, int] = {"free": 0, "basic": 365, "pro": 3 * 365, "enterprise": 10 * 365}
