@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.errors import InputError
-from tasks.report import summary, tables, words
-from tasks.report.charts import calendar, closer, equity, grid, parallel, price, returns
+from tasks.report import robustness, summary, tables, words
+from tasks.report.charts import calendar, chance, closer, equity, grid, parallel, price, returns
 from tasks.report.document import document
 from tasks.sweep.result import SweepResult
 
@@ -42,6 +42,10 @@ def render(
     closer_looks = closer.closer_figures(bars, result.interval, _out_of_sample(result.trades))
     heat = grid.heat_data(result.grid, result.param_names, result.params)
     charts = _charts(result, bars) | {f"closer-{n}": look.figure for n, look in enumerate(closer_looks)}
+    if robustness.FAN in result.extras:
+        charts["fan"] = chance.fan_figure(result.extras[robustness.FAN], result.equity)
+    if robustness.COSTS in result.extras:
+        charts["costs"] = chance.costs_figure(result.extras[robustness.COSTS])
     if days is not None:
         charts["calendar"] = calendar.calendar_figure(days)
     if heat is not None:
@@ -72,6 +76,11 @@ def test_spans(windows: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     if windows.is_empty() or not {"test_start", "test_end"} <= set(windows.columns):
         return []
     return windows.sort("test_start").select("test_start", "test_end").rows()
+
+
+def _costs(result: SweepResult) -> tuple[str, tables.Table] | None:
+    costs = result.extras.get(robustness.COSTS)
+    return None if costs is None else (robustness.costs_sentence(costs), tables.table_of(costs))
 
 
 def _out_of_sample(trades: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +120,14 @@ def _context(
         "windows": tables.windows_table(result.windows, result.param_names),
         "data_warning": tables.quality_warning(quality),
         "quality": tables.quality_rows(quality),
-        "extras": [(words.word(name).title, tables.table_of(frame)) for name, frame in result.extras.items()],
+        "costs": _costs(result),
+        "chance": robustness.chance_table(result),
+        "chance_notes": robustness.chance_notes(result),
+        "extras": [
+            (words.word(name).title, tables.table_of(frame))
+            for name, frame in result.extras.items()
+            if name not in robustness.KNOWN
+        ],
         "coverage": [(words.word(name), words.spell(name, value)) for name, value in coverage.items()],
         "record": tables.record_rows(result.record),
     }

@@ -108,15 +108,21 @@ WORDS: dict[str, Word] = {
         "count",
         "Bars out of sample needed to tell this Sharpe from zero with 95 % confidence; n/a where it is not above zero.",
     ),
-    "pbo": Word(
+    "random_entry_rank": Word(
+        "Beats random entries",
+        "percent",
+        "Share of random placements of the same trades, with the same lengths and costs, that these trades beat.",
+    ),
+    "plateau_score": Word(
+        "Plateau score",
+        "ratio",
+        "Median Sharpe of the winner's neighbours over its own: near 1 on a plateau, low on a lonely peak.",
+    ),
+    "factor": Word("Times the costs", "ratio", "1 is the run's own fees and slippage."),
+    "overfitting_probability": Word(
         "Overfitting probability",
         "percent",
         "How often the best set in sample fell below the median out of sample, over all symmetric splits (CSCV).",
-    ),
-    "plateau": Word(
-        "Plateau score",
-        "percent",
-        "How much of the winner's Sharpe its neighbours in the grid keep; a lonely peak is luck.",
     ),
 }
 

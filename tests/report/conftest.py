@@ -146,6 +146,30 @@ def make_trades(bars: pl.DataFrame, windows: pl.DataFrame, count: int = 48, seed
     return pl.DataFrame(rows)
 
 
+def make_extras() -> dict[str, pl.DataFrame]:
+    """Return cost sensitivity, Monte Carlo bands and the fan, shaped as a sweep makes them."""
+    bars = np.linspace(0, 1919, 60).astype(int)
+    spread = np.sqrt(bars / 1919 + 0.001) * 0.06
+    fan = {f"q{q:02d}": np.exp(z * spread) for q, z in ((5, -1.64), (25, -0.67), (50, 0), (75, 0.67), (95, 1.64))}
+    kinds = (
+        ("bootstrap", "sharpe"),
+        ("bootstrap", "total_return"),
+        ("reshuffle", "max_drawdown"),
+        ("jitter", "sharpe"),
+    )
+    bands = [
+        {"kind": kind, "figure": figure, "q05": -0.9, "q25": -0.5, "q50": -0.2, "q75": 0.1, "q95": 0.4}
+        for kind, figure in kinds
+    ]
+    costs = {"factor": [0.5, 1.0, 2.0, 4.0], "total_return": [0.02, -0.0412, -0.1, -0.2]}
+    others = {"sharpe": [0.2, -0.62, -1.2, -2.0], "max_drawdown": [-0.08, -0.0934, -0.12, -0.2], "trades": [31] * 4}
+    return {
+        "cost_sensitivity": pl.DataFrame(costs | others),
+        "monte_carlo": pl.DataFrame(bands),
+        "fan": pl.DataFrame({"bar": bars} | fan),
+    }
+
+
 def make_result(**changes: object) -> tuple[SweepResult, pl.DataFrame]:
     """Return a result and its bars; `changes` replace fields of the result."""
     bars, windows = make_bars(), make_windows()
@@ -173,6 +197,7 @@ def make_result(**changes: object) -> tuple[SweepResult, pl.DataFrame]:
         "verdict": "Nothing survives: the best of 264 sets kept −0.62 of its 1.40 Sharpe out of sample.",
         "verdict_passed": False,
         "verdict_details": {"psr": 0.21, "dsr": 0.03, "pbo": 0.61, "n_trials": 264.0},
+        "extras": make_extras(),
         "record": {
             "seed": 7,
             "code_version": "0.1.0+abc1234",

@@ -74,7 +74,18 @@ def test_every_chart_is_drawn_in_every_dress(browser: Browser, address: str, sch
     page = watched.open(address)
     assert page.evaluate("document.documentElement.dataset.charts") == "ready"
     marks = _drawn(page)
-    assert set(marks) == {"equity-out", "equity-in", "returns", "heat", "parallel", "scatter", "price", "closer-0"}
+    assert set(marks) == {
+        "equity-out",
+        "equity-in",
+        "returns",
+        "heat",
+        "parallel",
+        "scatter",
+        "price",
+        "closer-0",
+        "fan",
+        "costs",
+    }
     assert all(marks.values()), marks
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert watched.complaints == []

@@ -4,6 +4,7 @@
   const root = document.documentElement;
   const prefersDark = matchMedia("(prefers-color-scheme: dark)");
   const narrow = matchMedia("(max-width: 600px)");
+  const PAPER_WIDTH = 690; // pixels of a chart that fits A4 and Letter
   let chosen = null; // the reader's choice of theme; null follows the system
   let printing = false;
 
@@ -48,6 +49,7 @@
     let figure = structuredClone(data.charts[name]);
     if (name === "heat") heat.fill(figure);
     if (isDark()) figure = recoloured(figure);
+    if (printing) Object.assign(figure.layout, { width: PAPER_WIDTH, autosize: false });
     if (narrow.matches) {
       figure.layout.margin = { ...figure.layout.margin, l: 44, r: 6 };
       figure.layout.height = Math.min(figure.layout.height, 360);
