@@ -113,7 +113,7 @@ def files_within(
         keep &= pl.col("last") >= start
     if end is not None:
         keep &= pl.col("first") < end
-    return snapshot.files.filter(keep).sort("partition.symbol", "first", "path")
+    return snapshot.files.filter(keep)
 
 
 def within(start: datetime | None, end: datetime | None) -> pl.Expr:

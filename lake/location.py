@@ -14,6 +14,7 @@ from tasks.errors import InputError
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+    from pyarrow.parquet import ParquetFile
 
 #: zstd level 3: levels above it save under 2 % and double the time to write.
 _COMPRESSION = "zstd"
@@ -111,6 +112,14 @@ class Location:
     def read_parquet(self, relative: str) -> pl.DataFrame:
         """Return the rows of a file."""
         return pl.scan_parquet(self.path(relative), glob=False, storage_options=self.storage_options).collect()
+
+    def open_parquet(self, relative: str) -> ParquetFile:
+        """Open a Parquet file for reading some of its row groups; a local one is mapped into memory."""
+        from pyarrow.parquet import ParquetFile
+
+        if self.is_local:
+            return ParquetFile(self.path(relative), memory_map=True)
+        return ParquetFile(relative, filesystem=self.filesystem(), pre_buffer=True)
 
     def read_lines(self, relative: str) -> list[str]:
         """Return the lines of a text file."""

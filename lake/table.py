@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CONFIGURATION = {"delta.checkpointInterval": "20", "delta.enableExpiredLogCleanup": "false"}
 
 #: Rows in a row group: small enough that three months out of a year skip the rest, large enough to encode well.
-ROW_GROUP_ROWS = 1 << 16
+ROW_GROUP_ROWS = 1 << 15
 
 #: Attempts of one commit call inside delta-rs, against writers of other keys; conflicts on a key are ours to retry.
 COMMIT_ATTEMPTS = 100
@@ -330,8 +330,14 @@ def _snapshot(handle: DeltaTable) -> Snapshot:
     keep = ["path", "size", "rows"]
     keep += [name for name in files.columns if name in ("first", "last") or name.startswith("partition.")]
     # The log holds paths as URLs; on disk and in actions they are plain.
-    files = files.select(keep).with_columns(
-        path=pl.Series([unquote(path) if "%" in path else path for path in files["path"]], dtype=pl.String)
+    # Sorted here once, since every read picks some of them and wants them in order.
+    order = [name for name in keep if name.startswith("partition.") or name == "first"]
+    files = (
+        files.select(keep)
+        .sort([*order, "path"])
+        .with_columns(
+            path=pl.Series([unquote(path) if "%" in path else path for path in files["path"]], dtype=pl.String)
+        )
     )
     return Snapshot(
         handle.version(), files, _polars_schema(handle.schema().to_json()), handle.metadata().partition_columns

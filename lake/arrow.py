@@ -1,0 +1,108 @@
+"""Bars for readers of pyarrow and pandas: only the row groups that hold the range are read, then cut to it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow.dataset import Dataset
+
+from lake.bars import checked_range, files_within, table_name
+from lake.location import Location
+from lake.schema import BARS
+from tasks.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lake.store import Lake
+
+_SCHEMA = pl.DataFrame(schema=BARS).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+
+def read_arrow(
+    lake: Lake,
+    symbol: str,
+    interval: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pa.Table:
+    """Return one symbol's bars in order as a pyarrow table: all of `BARS`, or the named columns."""
+    start, end = checked_range(start, end)
+    names = _checked_columns(columns)
+    snapshot = lake.snapshot(table_name(interval), version)
+    files = [] if snapshot is None else files_within(snapshot, [symbol], start, end)["path"].to_list()
+    location = lake.table(table_name(interval)).location
+    parts = [part for path in files for part in _read(location, path, names, start, end)]
+    if not parts:
+        return _SCHEMA.empty_table().select(names)
+    return pa.concat_tables(parts)
+
+
+def read_pandas(
+    lake: Lake,
+    symbol: str,
+    interval: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    columns: Sequence[str] | None = None,
+    version: int | None = None,
+) -> pd.DataFrame:
+    """Return one symbol's bars in order as a pandas frame; `timestamp` is a column of `datetime64[us, UTC]`."""
+    return read_arrow(lake, symbol, interval, start, end, columns=columns, version=version).to_pandas()
+
+
+def dataset(lake: Lake, interval: str, *, version: int | None = None) -> Dataset:
+    """Return all bars of an interval as a pyarrow dataset, for tools that take one; empty where there are none."""
+    snapshot = lake.snapshot(table_name(interval), version)
+    if snapshot is None:
+        raise InputError(f"lake: expected bars of {interval}, found none; intervals with bars: {lake.tables()}")
+    return lake.table(table_name(interval)).dataset(snapshot)
+
+
+def _checked_columns(columns: Sequence[str] | None) -> list[str]:
+    names = list(BARS if columns is None else columns)
+    unknown = [name for name in names if name not in BARS]
+    if unknown:
+        raise InputError(f"bars: expected columns of {list(BARS)}, found {unknown}")
+    return names
+
+
+def _read(
+    location: Location, path: str, names: list[str], start: datetime | None, end: datetime | None
+) -> Iterator[pa.Table]:
+    """Yield a file's rows in the range; the timestamps are read to find it, and dropped again where not asked for."""
+    with location.open_parquet(path) as file:
+        groups = list(_groups(file.metadata, start, end))
+        if groups:
+            wanted = names if "timestamp" in names else ["timestamp", *names]
+            table = file.read_row_groups(groups, columns=wanted)
+            yield _cut(table, start, end).select(names)
+
+
+def _groups(metadata: pq.FileMetaData, start: datetime | None, end: datetime | None) -> Iterator[int]:
+    column = metadata.schema.to_arrow_schema().get_field_index("timestamp")
+    for group in range(metadata.num_row_groups):
+        bounds = metadata.row_group(group).column(column).statistics
+        if (start is None or bounds.max >= start) and (end is None or bounds.min < end):
+            yield group
+
+
+def _cut(table: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
+    if start is None and end is None:
+        return table
+    times = table.column("timestamp").combine_chunks()
+    values = times.view("int64").to_numpy()
+    sides = [None if side is None else pa.scalar(side, times.type).value for side in (start, end)]
+    first = 0 if sides[0] is None else int(np.searchsorted(values, sides[0]))
+    last = len(values) if sides[1] is None else int(np.searchsorted(values, sides[1]))
+    return table.slice(first, last - first)
