@@ -330,15 +330,10 @@ def _snapshot(handle: DeltaTable) -> Snapshot:
     keep = ["path", "size", "rows"]
     keep += [name for name in files.columns if name in ("first", "last") or name.startswith("partition.")]
     # The log holds paths as URLs; on disk and in actions they are plain.
+    paths = pl.Series("path", [unquote(path) if "%" in path else path for path in files["path"]], pl.String)
     # Sorted here once, since every read picks some of them and wants them in order.
     order = [name for name in keep if name.startswith("partition.") or name == "first"]
-    files = (
-        files.select(keep)
-        .sort([*order, "path"])
-        .with_columns(
-            path=pl.Series([unquote(path) if "%" in path else path for path in files["path"]], dtype=pl.String)
-        )
-    )
+    files = files.select(keep).with_columns(paths).sort([*order, "path"])
     return Snapshot(
         handle.version(), files, _polars_schema(handle.schema().to_json()), handle.metadata().partition_columns
     )
