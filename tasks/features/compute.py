@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
@@ -12,7 +14,11 @@ from tasks.errors import InputError, SchemaError
 from tasks.features.feature import Feature
 from tasks.features.intervals import join_closed, ratio, resample
 from tasks.features.registry import feature
-from tasks.features.series import SERIES, SERIES_COLUMNS
+from tasks.features.series import SERIES
+
+#: From here on a pool of threads costs less than it saves.
+_MANY_BARS = 50_000
+_MOST_THREADS = 8
 
 
 def parse_name(name: str) -> tuple[Feature, str | None]:
@@ -87,17 +93,52 @@ def compute_features(
 def _columns(bars: pl.DataFrame, features: dict[str, Feature]) -> list[pl.Series]:
     _check_columns(bars, features)
     expressions = {name: item.expression for name, item in features.items() if item.expression is not None}
-    series = {name for item in features.values() for name in item.inputs if name in SERIES and item.kernel is not None}
-    frame = bars.select(
-        **{f"value {name}": expression for name, expression in expressions.items()},
-        **{f"series {name}": SERIES[name] for name in sorted(series)},
-    )
-    arrays: dict[str, np.ndarray] = {}
-    results: dict[tuple[object, ...], np.ndarray | tuple[np.ndarray, ...]] = {}
-    return [
-        pl.Series(name, _masked(_values(name, item, bars, frame, arrays, results), _unready(item, bars)), pl.Float64)
-        for name, item in features.items()
-    ]
+    frame = bars.select(**expressions)
+    results = _run(bars, [item for item in features.values() if item.kernel is not None])
+    columns = []
+    for name, item in features.items():
+        values = results[_call(item)] if item.kernel is not None else _array(frame[name])
+        if isinstance(values, tuple):
+            values = values[item.output or 0]
+        values[: _unready(item, bars)] = np.nan
+        columns.append(pl.Series(name, values, pl.Float64))
+    return columns
+
+
+def _call(item: Feature) -> tuple[object, ...]:
+    """Return what a kernel call depends on: features that differ only in `output` share one."""
+    return item.kernel, item.inputs, item.arguments
+
+
+def _run(bars: pl.DataFrame, items: list[Feature]) -> dict[tuple[object, ...], np.ndarray | tuple[np.ndarray, ...]]:
+    """Call every kernel once, on several threads where the bars are many: kernels release the GIL."""
+    arrays = _inputs(bars, items)
+    calls = {_call(item): item for item in items}
+
+    def run(item: Feature) -> np.ndarray | tuple[np.ndarray, ...]:
+        assert item.kernel is not None  # noqa: S101  # the caller chose those with one
+        return item.kernel(*(arrays[name] for name in item.inputs), *item.arguments)
+
+    if bars.height < _MANY_BARS or len(calls) <= 1:
+        return {call: run(item) for call, item in calls.items()}
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(calls), _MOST_THREADS)) as pool:
+        return dict(zip(calls, pool.map(run, calls.values()), strict=True))
+
+
+def _inputs(bars: pl.DataFrame, items: list[Feature]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for item in items for name in item.inputs)
+    needed = dict.fromkeys(column for name in names for column in _bar_columns(name))
+    arrays = {column: _array(bars[column]) for column in needed}
+    made = {
+        name: SERIES[name].make(*(arrays[column] for column in SERIES[name].columns))
+        for name in names
+        if name in SERIES
+    }
+    return arrays | made
+
+
+def _bar_columns(name: str) -> tuple[str, ...]:
+    return SERIES[name].columns if name in SERIES else (name,)
 
 
 def _unready(item: Feature, bars: pl.DataFrame) -> int:
@@ -108,40 +149,16 @@ def _unready(item: Feature, bars: pl.DataFrame) -> int:
     return max(item.warm_up, int(bars["timestamp"].search_sorted(ready)))
 
 
-def _values(
-    name: str,
-    item: Feature,
-    bars: pl.DataFrame,
-    frame: pl.DataFrame,
-    arrays: dict[str, np.ndarray],
-    results: dict[tuple[object, ...], np.ndarray | tuple[np.ndarray, ...]],
-) -> np.ndarray:
-    if item.kernel is None:
-        return _array(frame[f"value {name}"])
-    for column in item.inputs:
-        if column not in arrays:
-            arrays[column] = _array(frame[f"series {column}"] if column in SERIES else bars[column])
-    key = (item.kernel, item.inputs, item.arguments)
-    if key not in results:
-        results[key] = item.kernel(*(arrays[column] for column in item.inputs), *item.arguments)
-    result = results[key]
-    return result[item.output] if isinstance(result, tuple) and item.output is not None else np.asarray(result)
-
-
 def _array(column: pl.Series) -> np.ndarray:
-    kind = np.int64 if column.dtype.is_integer() else np.float64
-    return np.ascontiguousarray(column.to_numpy(writable=True), dtype=kind)
-
-
-def _masked(values: np.ndarray, bars: int) -> np.ndarray:
-    masked = values.astype(np.float64, copy=True)
-    masked[:bars] = np.nan
-    return masked
+    """Return the column as a fresh array: nulls as NaN, times as microseconds since the epoch."""
+    if column.dtype == pl.Datetime:
+        return column.dt.timestamp("us").to_numpy(writable=True)
+    return column.cast(pl.Float64).to_numpy(writable=True)
 
 
 def _check_columns(bars: pl.DataFrame, features: dict[str, Feature]) -> None:
     for name, item in features.items():
-        needed = [column for given in item.inputs for column in SERIES_COLUMNS.get(given, (given,))]
+        needed = [column for given in item.inputs for column in _bar_columns(given)]
         missing = [column for column in needed if column not in bars.columns]
         if missing == ["benchmark_close"]:
             raise InputError(f"feature {name}: expected a benchmark; pass benchmark=<bars of the benchmark>")

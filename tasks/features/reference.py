@@ -97,6 +97,11 @@ def rolling_beta(returns: Array, benchmark: Array, window: int) -> Array:
     return each_window(window, slope, returns, benchmark)
 
 
+def rolling_pair(x: Array, y: Array, window: int) -> tuple[Array, Array]:
+    """Define `kernels.rolling_pair`."""
+    return rolling_correlation(x, y, window), rolling_beta(x, y, window)
+
+
 def autocorrelation(values: Array, window: int, lag: int) -> Array:
     """Define `kernels.autocorrelation`."""
     return rolling_correlation(values, _previous(values, lag), window)
@@ -104,7 +109,7 @@ def autocorrelation(values: Array, window: int, lag: int) -> Array:
 
 def hurst(log_price: Array, window: int) -> Array:
     """Define `kernels.hurst`."""
-    lags = np.array([1, 2, 4, 8, 16])
+    lags = np.array([1, 2, 8, 16])
     deviations = np.array([rolling_std(log_price - _previous(log_price, lag), window) for lag in lags])
     out = np.full(log_price.size, np.nan)
     for i in range(log_price.size):
@@ -203,41 +208,34 @@ def realised_volatility(returns: Array, window: int) -> Array:
     return np.sqrt(rolling_sum(returns**2, window))
 
 
-def parkinson(high: Array, low: Array, window: int) -> Array:
+def parkinson(log_range: Array, window: int) -> Array:
     """Define `kernels.parkinson`."""
-    return np.sqrt(rolling_mean(np.log(high / low) ** 2, window) / (4 * np.log(2)))
+    return np.sqrt(rolling_mean(log_range**2, window) / (4 * np.log(2)))
 
 
-def garman_klass(opens: Array, high: Array, low: Array, close: Array, window: int) -> Array:
+def garman_klass(log_range: Array, log_body: Array, window: int) -> Array:
     """Define `kernels.garman_klass`."""
-    variance = 0.5 * np.log(high / low) ** 2 - (2 * np.log(2) - 1) * np.log(close / opens) ** 2
-    mean = rolling_mean(variance, window)
+    mean = rolling_mean(0.5 * log_range**2 - (2 * np.log(2) - 1) * log_body**2, window)
     return np.sqrt(np.where(mean >= 0, mean, np.nan))
 
 
-def yang_zhang(opens: Array, high: Array, low: Array, close: Array, window: int) -> Array:
+def yang_zhang(log_jump: Array, log_body: Array, log_up: Array, log_down: Array, window: int) -> Array:
     """Define `kernels.yang_zhang`."""
-    satchell = np.log(high / close) * np.log(high / opens) + np.log(low / close) * np.log(low / opens)
-    satchell[0] = np.nan
-    overnight, body = np.log(opens / _previous(close)), np.log(close / opens)
-    body[0] = np.nan
     k = 0.34 / (1.34 + (window + 1) / (window - 1))
-    variance = rolling_std(overnight, window) ** 2 + k * rolling_std(body, window) ** 2
-    return np.sqrt(variance + (1 - k) * rolling_mean(satchell, window))
+    satchell = log_up * (log_up - log_body) + log_down * (log_down - log_body)
+    variance = rolling_std(log_jump, window) ** 2 + k * rolling_std(log_body, window) ** 2
+    variance = variance + (1 - k) * rolling_mean(satchell, window)
+    return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
 
 def _ratio(top: Array, bottom: Array) -> Array:
     return np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan)
 
 
-def vwap(high: Array, low: Array, close: Array, volume: Array, window: int) -> Array:
+def vwap(high: Array, low: Array, close: Array, volume: Array, window: int) -> tuple[Array, Array]:
     """Define `kernels.vwap`."""
-    return _ratio(rolling_sum((high + low + close) / 3 * volume, window), rolling_sum(volume, window))
-
-
-def vwap_distance(high: Array, low: Array, close: Array, volume: Array, window: int) -> Array:
-    """Define `kernels.vwap_distance`."""
-    return close / vwap(high, low, close, volume, window) - 1
+    mean = _ratio(rolling_sum((high + low + close) / 3 * volume, window), rolling_sum(volume, window))
+    return mean, close / mean - 1
 
 
 def obv(close: Array, volume: Array) -> Array:

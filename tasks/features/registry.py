@@ -21,7 +21,9 @@ def recursion_bars(weight: float, seed: int = 0) -> int:
     return seed + math.ceil(math.log(_FORGOTTEN) / math.log1p(-weight))
 
 
-_OHLC = ("open", "high", "low", "close")
+_RANGE = ("log_range",)
+_BODY = ("log_range", "log_body")
+_LOGS = ("log_jump", "log_body", "log_up", "log_down")
 _HLC = ("high", "low", "close")
 _HLCV = ("high", "low", "close", "volume")
 _BOOK = ("bid_price", "bid_size", "ask_price", "ask_size")
@@ -57,32 +59,34 @@ def _returns() -> list[Feature]:
         Feature("momentum_20", "fraction", 20, _CLOSE, "close / close₋₂₀ − 1", "–", expression=close_20),
         Feature("skew_60", "1", 60, _RETURN, "G1 of log returns", "pandas", k.rolling_skew, (60,)),
         Feature("autocorrelation_60", "-1..1", 61, _RETURN, "corr(r, r₋₁)", "pandas", k.autocorrelation, (60, 1)),
-        Feature("hurst_240", "1", 255, ("log_close",), "slope of ln σ(Δₗ) on ln l", "Di Matteo 2007", k.hurst, (240,)),
-        Feature("correlation_60", "-1..1", 60, _PAIR, "corr(r, benchmark r)", "pandas", k.rolling_correlation, (60,)),
-        Feature("beta_60", "1", 60, _PAIR, "cov(r, b) / var(b)", "pandas", k.rolling_beta, (60,)),
+        Feature(
+            "hurst_240",
+            "1",
+            255,
+            ("log_close",),
+            "slope of ln σ(Δₗ) on ln l, l = 1, 2, 8, 16",
+            "Di Matteo 2007",
+            k.hurst,
+            (240,),
+        ),
+        Feature("correlation_60", "-1..1", 60, _PAIR, "corr(r, benchmark r)", "pandas", k.rolling_pair, (60,), 0),
+        Feature("beta_60", "1", 60, _PAIR, "cov(r, b) / var(b)", "pandas", k.rolling_pair, (60,), 1),
     ]
 
 
 def _volatility() -> list[Feature]:
     k = kernels
     ewma_bars, atr_bars = recursion_bars(0.06, 1), recursion_bars(1 / 14, 15)
+    garman_klass = "√mean(½ ln²(h / l) − (2 ln 2 − 1) ln²(c / o))"
+    yang_zhang = "√(var ln(o / c₋₁) + k var ln(c / o) + (1 − k) Rogers–Satchell)"
     return [
         Feature(
             "ewma_volatility", "log", ewma_bars, _RETURN, "√EMA(r²), λ 0.94", "RiskMetrics", k.ewma_volatility, (0.94,)
         ),
         Feature("realised_volatility_60", "log", 60, _RETURN, "√Σ r²", "–", k.realised_volatility, (60,)),
-        Feature("parkinson_20", "log", 19, ("high", "low"), "√mean(ln²(h/l) / 4 ln 2)", "1980", k.parkinson, (20,)),
-        Feature(
-            "garman_klass_20",
-            "log",
-            19,
-            _OHLC,
-            "√mean(½ ln²(h/l) − (2 ln 2 − 1) ln²(c/o))",
-            "1980",
-            k.garman_klass,
-            (20,),
-        ),
-        Feature("yang_zhang_20", "log", 20, _OHLC, "√(σ²ₒ + k σ²ₒc + (1 − k) σ²ᵣₛ)", "2000", k.yang_zhang, (20,)),
+        Feature("parkinson_20", "log", 19, _RANGE, "√mean(ln²(h / l) / 4 ln 2)", "Parkinson 1980", k.parkinson, (20,)),
+        Feature("garman_klass_20", "log", 19, _BODY, garman_klass, "Garman–Klass 1980", k.garman_klass, (20,)),
+        Feature("yang_zhang_20", "log", 20, _LOGS, yang_zhang, "Yang–Zhang 2000", k.yang_zhang, (20,)),
         Feature("atr_14", "price", atr_bars, _HLC, "Wilder mean of true range", "Wilder 1978", k.atr, (14,)),
         Feature("range", "fraction", 0, _HLC, "(high − low) / close", "–", expression=expressions.bar_range()),
     ]
@@ -119,8 +123,8 @@ def _oscillators() -> list[Feature]:
 def _volume() -> list[Feature]:
     k, impact, pressure = kernels, ("close_log_return", "close", "volume"), ("open", "close", "volume")
     return [
-        Feature("vwap_60", "price", 59, _HLCV, "Σ typical · volume / Σ volume", "–", k.vwap, (60,)),
-        Feature("vwap_distance_60", "fraction", 59, _HLCV, "close / vwap_60 − 1", "–", k.vwap_distance, (60,)),
+        Feature("vwap_60", "price", 59, _HLCV, "Σ typical · volume / Σ volume", "–", k.vwap, (60,), 0),
+        Feature("vwap_distance_60", "fraction", 59, _HLCV, "close / vwap_60 − 1", "–", k.vwap, (60,), 1),
         Feature(
             "obv_60", "volume", 60, ("close", "volume"), "Σ sign(Δclose) · volume", "Granville", k.obv_change, (60,)
         ),

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from tasks.errors import InputError, SchemaError
-from tasks.features import reference
+from tasks.features import compute, reference
 from tasks.features.compute import compute_features, warm_up
 from tasks.features.registry import BAR_FEATURES, FEATURES, feature
 
@@ -28,7 +28,7 @@ def test_a_feature_equals_its_definition(bars: pl.DataFrame) -> None:
     """A registered kernel receives the columns it names, in order, and its arguments."""
     table = compute_features(bars, ["garman_klass_20", "macd_signal", "amihud_60"])
     o, h, l, c, v = (bars[name].to_numpy() for name in ("open", "high", "low", "close", "volume"))  # noqa: E741
-    expected = reference.garman_klass(o, h, l, c, 20)
+    expected = reference.garman_klass(np.log(h / l), np.log(c / o), 20)
     np.testing.assert_allclose(table["garman_klass_20"][19:], expected[19:], rtol=1e-12)
     first = warm_up("macd_signal")
     np.testing.assert_allclose(table["macd_signal"][first:], reference.macd(c, 12, 26, 9)[1][first:], atol=1e-9)
@@ -36,6 +36,20 @@ def test_a_feature_equals_its_definition(bars: pl.DataFrame) -> None:
         returns = np.log(c / np.concatenate([[np.nan], c[:-1]]))
         impact = reference.amihud(returns, c, v, 60)
     np.testing.assert_allclose(table["amihud_60"][60:], impact[60:], rtol=1e-9)
+
+
+def test_no_two_features_are_the_same_call() -> None:
+    """Each feature has an output of its own, so that masking one's warm-up cannot touch another's values."""
+    calls = [(item.kernel, item.inputs, item.arguments, item.output) for item in FEATURES.values() if item.kernel]
+    assert len(set(calls)) == len(calls)
+
+
+def test_many_bars_on_threads_give_the_same_bits(bars: pl.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels release the GIL; running them side by side changes no value."""
+    alone = compute_features(bars, BAR_FEATURES)
+    monkeypatch.setattr(compute, "_MANY_BARS", 0)
+    assert compute_features(bars, BAR_FEATURES).equals(alone)
+    assert compute_features(bars, ["return_1"]).equals(alone.select("timestamp", "return_1"))  # and with no kernel at all
 
 
 def test_the_time_of_day_is_compared_with_earlier_days(bars: pl.DataFrame) -> None:

@@ -12,6 +12,7 @@ from tasks.features import kernels, reference
 SIZE = 700
 
 
+@np.errstate(all="ignore")
 def ohlcv(seed: int) -> dict[str, np.ndarray]:
     """Return arrays with what breaks kernels: holes, infinities, flat stretches, quiet bars, a spike."""
     rng = np.random.default_rng(seed)
@@ -32,7 +33,9 @@ def ohlcv(seed: int) -> dict[str, np.ndarray]:
     return {
         "opens": opens, "high": high, "low": low, "close": close, "volume": volume, "values": close, "x": returns,
         "y": rng.normal(0, 1, SIZE), "returns": returns, "benchmark": rng.normal(0, 1, SIZE),
-        "log_price": np.log(close), "timestamps": timestamps,
+        "log_price": np.log(close), "timestamps": timestamps, "log_range": np.log(high / low),
+        "log_body": np.log(close / opens), "log_up": np.log(high / opens), "log_down": np.log(low / opens),
+        "log_jump": np.log(opens / np.concatenate([[np.nan], close[:-1]])),
     }  # fmt: skip
 
 

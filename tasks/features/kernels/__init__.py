@@ -15,10 +15,9 @@ from tasks.features.kernels.flow import (
     usual_at_this_time,
     volume_pressure,
     vwap,
-    vwap_distance,
 )
 from tasks.features.kernels.order import rolling_median, rolling_quantile
-from tasks.features.kernels.pairs import autocorrelation, rolling_beta, rolling_correlation
+from tasks.features.kernels.pairs import autocorrelation, rolling_beta, rolling_correlation, rolling_pair
 from tasks.features.kernels.shape import hurst, rolling_skew
 from tasks.features.kernels.smoothing import (
     atr,
@@ -55,6 +54,7 @@ __all__ = [
     "rolling_mean",
     "rolling_median",
     "rolling_min",
+    "rolling_pair",
     "rolling_quantile",
     "rolling_skew",
     "rolling_std",
@@ -67,7 +67,6 @@ __all__ = [
     "usual_at_this_time",
     "volume_pressure",
     "vwap",
-    "vwap_distance",
     "wilder_mean",
     "yang_zhang",
     "zscore",

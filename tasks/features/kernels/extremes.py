@@ -13,44 +13,44 @@ from tasks.errors import InputError
 
 
 @njit(cache=True, nogil=True)
+def _extreme(values, window, sign):
+    size = values.size
+    out = np.empty(size)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    suffix = np.full(window + 1, -np.inf)
+    missing = window - 1
+    for block in range(0, size, window):
+        part, target = values[block : block + window], out[block : block + window]
+        prefix = -np.inf
+        for i in range(part.size):
+            value = sign * part[i]
+            if not np.isfinite(value):
+                missing = max(missing, block + i + window)
+            elif value > prefix:
+                prefix = value
+            target[i] = sign * max(prefix, suffix[i + 1]) if block + i >= missing else np.nan
+        best = -np.inf
+        for i in range(part.size - 1, -1, -1):
+            best = max(best, sign * part[i])
+            suffix[i] = best
+    return out
+
+
+@njit(cache=True, nogil=True)
 def rolling_max(values, window):
     """Return the largest of the last `window` values.
 
     A window with a non-finite value gives NaN, as do the first ``window - 1`` bars. O(n). Raises InputError if
     `window` is below 1.
     """
-    size = values.size
-    out = np.empty(size)
-    if window < 1:
-        raise InputError("window: expected at least 1 bar")
-    suffix = np.full(window, -np.inf)
-    missing = min(window - 1, size)
-    for block in range(0, size, window):
-        stop = min(block + window, size)
-        prefix = -np.inf
-        for i in range(block, stop):
-            value = values[i]
-            if not np.isfinite(value):
-                missing = max(missing, i + window)
-            elif value > prefix:
-                prefix = value
-            behind = suffix[i - block + 1] if i - block + 1 < window else -np.inf
-            out[i] = max(prefix, behind) if i >= missing else np.nan
-        best = -np.inf
-        for i in range(stop - 1, block - 1, -1):
-            value = values[i]
-            best = value if value > best else best
-            suffix[i - block] = best
-    return out
+    return _extreme(values, window, 1.0)
 
 
 @njit(cache=True, nogil=True)
 def rolling_min(values, window):
     """Return the smallest of the last `window` values; the NaN rule and cost are those of `rolling_max`."""
-    out = rolling_max(-values, window)
-    for i in range(out.size):
-        out[i] = -out[i]
-    return out
+    return _extreme(values, window, -1.0)
 
 
 @njit(cache=True, nogil=True)
@@ -71,12 +71,15 @@ def stochastic(high, low, close, window, smoothing):
 
 @njit(cache=True, nogil=True)
 def _short_mean(values, window):
+    """Return the mean of a few bars, summed afresh each time; the order of the loops lets them be vectorised."""
     out = np.full(values.size, np.nan)
-    for i in range(window - 1, values.size):
-        total = 0.0
-        for j in range(i - window + 1, i + 1):
-            total += values[j]
-        out[i] = total / window
+    if values.size >= window:
+        total = values[window - 1 :].copy()
+        for back in range(1, window):
+            earlier = values[window - 1 - back : values.size - back]
+            for i in range(total.size):
+                total[i] += earlier[i]
+        out[window - 1 :] = total / window
     return out
 
 

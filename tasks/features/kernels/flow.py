@@ -20,17 +20,13 @@ def _ratio(top, bottom):
 
 @njit(cache=True, nogil=True)
 def vwap(high, low, close, volume, window):
-    """Return the volume-weighted mean of the typical price (high + low + close) / 3 over `window` bars.
+    """Return the volume-weighted mean of the typical price over `window` bars, and the close's distance from it.
 
-    NaN where the window has no volume; otherwise the NaN rule and cost of `rolling_sum`.
+    The typical price is (high + low + close) / 3, the distance a fraction of the mean. NaN where the window has no
+    volume; otherwise the NaN rule and cost of `rolling_sum`.
     """
-    return _ratio(rolling_sum((high + low + close) / 3.0 * volume, window), rolling_sum(volume, window))
-
-
-@njit(cache=True, nogil=True)
-def vwap_distance(high, low, close, volume, window):
-    """Return the close's distance from `vwap`, as a fraction of it."""
-    return close / vwap(high, low, close, volume, window) - 1.0
+    mean = _ratio(rolling_sum((high + low + close) / 3.0 * volume, window), rolling_sum(volume, window))
+    return mean, close / mean - 1.0
 
 
 @njit(cache=True, nogil=True)
@@ -61,13 +57,19 @@ def amihud(returns, close, volume, window):
 
     NaN where no bar of the window traded or one has a non-finite input. O(n). Source: Amihud (2002).
     """
-    impact, traded = np.zeros(close.size), np.zeros(close.size)
+    impact, idle = np.zeros(close.size), np.zeros(close.size, np.bool_)
     for i in range(close.size):
         turnover = close[i] * volume[i]
-        if turnover != 0.0:
+        idle[i] = turnover == 0.0
+        if not idle[i]:
             impact[i] = abs(returns[i]) / turnover
-            traded[i] = 1.0
-    return _ratio(rolling_sum(impact, window), rolling_sum(traded, window))
+    out, traded = rolling_sum(impact, window), 0
+    for i in range(close.size):
+        traded += not idle[i]
+        if i >= window:
+            traded -= not idle[i - window]
+        out[i] = out[i] / traded if traded > 0 else np.nan
+    return out
 
 
 @njit(cache=True, nogil=True)
@@ -83,22 +85,19 @@ def usual_at_this_time(timestamps, values, days):
     `timestamps` are microseconds since the epoch, increasing. NaN where no such bar exists or is finite. O(n · days),
     one pointer a day. Looks back exactly `days` calendar days.
     """
-    out = np.full(values.size, np.nan)
-    pointers = np.zeros(days, np.int64)
-    for i in range(values.size):
-        total, count = 0.0, 0
-        for day in range(days):
-            wanted = timestamps[i] - (day + 1) * _DAY_US
-            at = pointers[day]
+    total, count = np.zeros(values.size), np.zeros(values.size, np.int64)
+    for day in range(1, days + 1):
+        at = 0
+        for i in range(values.size):
+            wanted = timestamps[i] - day * _DAY_US
             while timestamps[at] < wanted:
                 at += 1
-            pointers[day] = at
             if timestamps[at] == wanted and np.isfinite(values[at]):
-                total += values[at]
-                count += 1
-        if count > 0:
-            out[i] = total / count
-    return out
+                total[i] += values[at]
+                count[i] += 1
+    for i in range(values.size):
+        total[i] = total[i] / count[i] if count[i] > 0 else np.nan
+    return total
 
 
 @njit(cache=True, nogil=True)

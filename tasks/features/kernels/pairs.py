@@ -10,16 +10,26 @@ from tasks.features.kernels.deviation import CONDITION, steps_between
 
 
 @njit(cache=True, nogil=True)
-def _fresh_products(x, y, start, stop):
-    """Return both anchors, the five sums about them, and the count of unusable pairs in ``[start, stop)``."""
-    anchor_x, anchor_y, count = 0.0, 0.0, 0
-    for i in range(start, stop):
+def _anchors(x, y):
+    """Return the means of the usable pairs, exact for equal values, and how many pairs are unusable."""
+    origin_x, origin_y, total_x, total_y, count = 0.0, 0.0, 0.0, 0.0, 0
+    for i in range(x.size):
         if np.isfinite(x[i]) and np.isfinite(y[i]):
+            if count == 0:
+                origin_x, origin_y = x[i], y[i]
+            total_x += x[i] - origin_x
+            total_y += y[i] - origin_y
             count += 1
-            anchor_x += (x[i] - anchor_x) / count
-            anchor_y += (y[i] - anchor_y) / count
+    divisor = max(count, 1)
+    return origin_x + total_x / divisor, origin_y + total_y / divisor, x.size - count
+
+
+@njit(cache=True, nogil=True)
+def _fresh_products(x, y):
+    """Return both anchors, the five sums about them, and the count of unusable pairs."""
+    anchor_x, anchor_y, bad = _anchors(x, y)
     sum_x, sum_y, sum_xx, sum_yy, sum_xy = 0.0, 0.0, 0.0, 0.0, 0.0
-    for i in range(start, stop):
+    for i in range(x.size):
         if np.isfinite(x[i]) and np.isfinite(y[i]):
             dx, dy = x[i] - anchor_x, y[i] - anchor_y
             sum_x += dx
@@ -27,71 +37,86 @@ def _fresh_products(x, y, start, stop):
             sum_xx += dx * dx
             sum_yy += dy * dy
             sum_xy += dx * dy
-    return anchor_x, anchor_y, sum_x, sum_y, sum_xx, sum_yy, sum_xy, stop - start - count
+    return anchor_x, anchor_y, sum_x, sum_y, sum_xx, sum_yy, sum_xy, bad
 
 
 @njit(cache=True, nogil=True)
-def _pair_moments(x, y, window, correlate):
-    """Return the rolling correlation, or the slope of `x` on `y` where `correlate` is False."""
-    size = x.size
-    out = np.full(size, np.nan)
-    if window < 2:
-        raise InputError("window: expected at least 2 bars")
-    if y.size != size:
-        raise InputError("x and y: expected equally many bars")
-    if size < window:
-        return out
-    inverse, limit = 1.0 / window, steps_between(window)
-    ax, ay, sx, sy, sxx, syy, sxy, bad = _fresh_products(x, y, 0, window)
-    peak_x, peak_y, due = sxx, syy, window - 1 + limit
-    same_x, same_y = 1, 1
-    for i in range(1, window - 1):
-        same_x = same_x + 1 if x[i] == x[i - 1] else 1
-        same_y = same_y + 1 if y[i] == y[i - 1] else 1
-    for i in range(window - 1, size):
-        same_x = same_x + 1 if x[i] == x[i - 1] else 1
-        same_y = same_y + 1 if y[i] == y[i - 1] else 1
-        if i >= window:
-            gain_x, gain_y = x[i] - ax, y[i] - ay
-            loss_x, loss_y = x[i - window] - ax, y[i - window] - ay
+def _centred(sums, inverse):
+    """Return the centred products xx, yy, xy of the sums."""
+    _, _, sx, sy, sxx, syy, sxy, _ = sums
+    return sxx - sx * sx * inverse, syy - sy * sy * inverse, sxy - sx * sy * inverse
+
+
+@njit(cache=True, nogil=True)
+def _statistics(xx, yy, xy):
+    """Return correlation and slope of x on y; NaN where a side that they divide by is flat."""
+    correlation = max(-1.0, min(1.0, xy / np.sqrt(xx * yy))) if xx > 0.0 and yy > 0.0 else np.nan
+    return correlation, xy / yy if yy > 0.0 else np.nan
+
+
+@njit(cache=True, nogil=True)
+def _advance(x, y, x_old, y_old, correlation, beta, sums, window):
+    """Move the window bar by bar and return how many bars went well; the next one needs a fresh start."""
+    ax, ay, sx, sy, sxx, syy, sxy, bad = sums
+    inverse, peak_x, peak_y = 1.0 / window, sxx, syy
+    for i in range(x.size):
+        gain_x, gain_y, loss_x, loss_y = x[i] - ax, y[i] - ay, x_old[i] - ax, y_old[i] - ay
+        if not np.isfinite((gain_x - loss_x) + (gain_y - loss_y)):
             if not (np.isfinite(gain_x) and np.isfinite(gain_y)):
                 bad, gain_x, gain_y = bad + 1, 0.0, 0.0
             if not (np.isfinite(loss_x) and np.isfinite(loss_y)):
                 bad, loss_x, loss_y = bad - 1, 0.0, 0.0
-            sx += gain_x - loss_x
-            sy += gain_y - loss_y
-            sxx += (gain_x - loss_x) * (gain_x + loss_x)
-            syy += (gain_y - loss_y) * (gain_y + loss_y)
-            sxy += gain_x * gain_y - loss_x * loss_y
-            peak_x, peak_y = max(peak_x, sxx), max(peak_y, syy)
+        sx += gain_x - loss_x
+        sy += gain_y - loss_y
+        sxx += (gain_x - loss_x) * (gain_x + loss_x)
+        syy += (gain_y - loss_y) * (gain_y + loss_y)
+        sxy += gain_x * gain_y - loss_x * loss_y
+        peak_x, peak_y = max(peak_x, sxx), max(peak_y, syy)
         xx, yy = sxx - sx * sx * inverse, syy - sy * sy * inverse
-        if i >= due or not (xx >= CONDITION * peak_x and yy >= CONDITION * peak_y):
-            ax, ay, sx, sy, sxx, syy, sxy, bad = _fresh_products(x, y, i - window + 1, i + 1)
-            peak_x, peak_y, due = sxx, syy, i + limit
-            xx, yy = sxx - sx * sx * inverse, syy - sy * sy * inverse
-        if bad == 0 and same_y < window and (same_x < window or not correlate):
-            xy = sxy - sx * sy * inverse
-            out[i] = max(-1.0, min(1.0, xy / np.sqrt(xx * yy))) if correlate else xy / yy
-    return out
+        if not (xx >= CONDITION * peak_x and yy >= CONDITION * peak_y):
+            return i
+        if bad == 0:
+            correlation[i], beta[i] = _statistics(xx, yy, sxy - sx * sy * inverse)
+    return x.size
+
+
+@njit(cache=True, nogil=True)
+def rolling_pair(x, y, window):
+    """Return Pearson's correlation, -1 to 1, and the least-squares slope of `x` on `y`, of the last `window` pairs.
+
+    NaN where the window holds a non-finite value, for the first ``window - 1`` bars, and where a side is flat (for the
+    slope: `y`). O(n), about anchors as in `rolling_std`. Raises InputError if `window` is below 2.
+    """
+    size = x.size
+    correlation, beta = np.full(size, np.nan), np.full(size, np.nan)
+    if window < 2:
+        raise InputError("window: expected at least 2 bars")
+    if y.size != size:
+        raise InputError("x and y: expected equally many bars")
+    steps, i = steps_between(window), window - 1
+    while i < size:
+        old = i - window + 1
+        sums = _fresh_products(x[old : i + 1], y[old : i + 1])
+        if sums[7] == 0:
+            xx, yy, xy = _centred(sums, 1.0 / window)
+            correlation[i], beta[i] = _statistics(xx, yy, xy)
+        i += 1
+        stop = min(i + steps, size)
+        end = stop - window
+        i += _advance(x[i:stop], y[i:stop], x[old:end], y[old:end], correlation[i:stop], beta[i:stop], sums, window)
+    return correlation, beta
 
 
 @njit(cache=True, nogil=True)
 def rolling_correlation(x, y, window):
-    """Return Pearson's correlation of the last `window` pairs, -1 to 1.
-
-    NaN where either side is flat, where the window holds a non-finite value, and for the first ``window - 1`` bars.
-    O(n), about anchors as in `rolling_std`. Raises InputError if `window` is below 2.
-    """
-    return _pair_moments(x, y, window, True)
+    """Return the correlation of `rolling_pair`."""
+    return rolling_pair(x, y, window)[0]
 
 
 @njit(cache=True, nogil=True)
 def rolling_beta(returns, benchmark, window):
-    """Return the least-squares slope of `returns` on `benchmark` over the last `window` bars.
-
-    NaN where the benchmark is flat; otherwise the NaN rule and cost of `rolling_correlation`.
-    """
-    return _pair_moments(returns, benchmark, window, False)
+    """Return the slope of `rolling_pair`: the beta of `returns` to `benchmark`."""
+    return rolling_pair(returns, benchmark, window)[1]
 
 
 @njit(cache=True, nogil=True)

@@ -8,18 +8,49 @@ from numba import njit
 from tasks.errors import InputError
 from tasks.features.kernels.deviation import CONDITION, fresh_squares, rolling_std, steps_between
 
-#: Lags of the Hurst fit, in bars. Powers of two space the logarithms evenly.
-HURST_LAGS = (1, 2, 4, 8, 16)
+
+@njit(cache=True, nogil=True)
+def _fresh_cubes(values, anchor):
+    third = 0.0
+    for value in values:
+        if np.isfinite(value):
+            distance = value - anchor
+            third += distance * distance * distance
+    return third
 
 
 @njit(cache=True, nogil=True)
-def _fresh_cubes(values, start, stop, anchor):
-    third = 0.0
-    for i in range(start, stop):
-        if np.isfinite(values[i]):
-            distance = values[i] - anchor
-            third += distance * distance * distance
-    return third
+def _skewness(first, second, third, window):
+    """Return G1 from sums of powers about an anchor, NaN where there is no deviation."""
+    mean = first / window
+    variance = second / window - mean * mean
+    if not variance > 0.0:
+        return np.nan
+    cube = (third - 3.0 * mean * second) / window + 2.0 * mean * mean * mean
+    return np.sqrt(window * (window - 1.0)) / (window - 2.0) * cube / (variance * np.sqrt(variance))
+
+
+@njit(cache=True, nogil=True)
+def _advance(entering, leaving, out, sums, third, window):
+    """Move the window bar by bar and return how many bars went well; the next one needs a fresh start."""
+    anchor, first, second, bad = sums
+    inverse, peak = 1.0 / window, second
+    for i in range(entering.size):
+        gain, loss = entering[i] - anchor, leaving[i] - anchor
+        if not np.isfinite(gain - loss):
+            if not np.isfinite(gain):
+                bad, gain = bad + 1, 0.0
+            if not np.isfinite(loss):
+                bad, loss = bad - 1, 0.0
+        first += gain - loss
+        second += (gain - loss) * (gain + loss)
+        third += gain * gain * gain - loss * loss * loss
+        peak = max(peak, second)
+        if not second - first * first * inverse >= CONDITION * peak:
+            return i
+        if bad == 0:
+            out[i] = _skewness(first, second, third, window)
+    return entering.size
 
 
 @njit(cache=True, nogil=True)
@@ -33,56 +64,40 @@ def rolling_skew(values, window):
     out = np.full(size, np.nan)
     if window < 3:
         raise InputError("window: expected at least 3 bars")
-    if size < window:
-        return out
-    inverse, limit = 1.0 / window, steps_between(window)
-    correction = np.sqrt(window * (window - 1.0)) / (window - 2.0)
-    same = 1
-    for i in range(1, window - 1):
-        same = same + 1 if values[i] == values[i - 1] else 1
-    anchor, first, second, bad = fresh_squares(values[:window])
-    third, peak, due = _fresh_cubes(values, 0, window, anchor), second, window - 1 + limit
-    for i in range(window - 1, size):
-        same = same + 1 if values[i] == values[i - 1] else 1
-        if i >= window:
-            gain, loss = values[i] - anchor, values[i - window] - anchor
-            if not np.isfinite(gain):
-                bad, gain = bad + 1, 0.0
-            if not np.isfinite(loss):
-                bad, loss = bad - 1, 0.0
-            first += gain - loss
-            second += (gain - loss) * (gain + loss)
-            third += gain * gain * gain - loss * loss * loss
-            peak = max(peak, second)
-        mean = first * inverse
-        if i >= due or not second - mean * first >= CONDITION * peak:
-            anchor, first, second, bad = fresh_squares(values[i - window + 1 : i + 1])
-            third, peak, due = _fresh_cubes(values, i - window + 1, i + 1, anchor), second, i + limit
-            mean = first * inverse
-        if bad == 0 and same < window:
-            variance = second * inverse - mean * mean
-            cube = third * inverse - 3.0 * mean * second * inverse + 2.0 * mean * mean * mean
-            out[i] = correction * cube / (variance * np.sqrt(variance))
+    steps, i = steps_between(window), window - 1
+    while i < size:
+        part = values[i - window + 1 : i + 1]
+        sums = fresh_squares(part)
+        third = _fresh_cubes(part, sums[0])
+        if sums[3] == 0:
+            out[i] = _skewness(sums[1], sums[2], third, window)
+        i += 1
+        stop = min(i + steps, size)
+        i += _advance(values[i:stop], values[i - window : stop - window], out[i:stop], sums, third, window)
     return out
 
 
 @njit(cache=True, nogil=True)
+def _lagged_deviation(values, lag, window):
+    changes = np.full(values.size, np.nan)
+    if lag < values.size:
+        changes[lag:] = values[lag:] - values[:-lag]
+    return rolling_std(changes, window)
+
+
+@njit(cache=True, nogil=True)
 def hurst(log_price, window):
-    """Return the Hurst exponent: the slope of log deviation of lagged differences on log lag, over `window` bars.
+    """Return the Hurst exponent: the slope of log deviation on log lag, for differences over 1, 2, 8 and 16 bars.
 
     0.5 for a random walk, above it for trends, below it for reversion. NaN where some lag's differences are flat, where
-    the window holds a non-finite value, and for the first ``window + 15`` bars. O(n) for each of the five `HURST_LAGS`.
-    Source: generalised Hurst exponent with q = 2, Di Matteo (2007).
+    the window holds a non-finite value, and for the first ``window + 15`` bars. O(n) for each lag. Source: generalised
+    Hurst exponent with q = 2, Di Matteo (2007).
     """
-    size = log_price.size
-    slope = np.zeros(size)
-    centre, weight = 2.0, 10.0  # of the log2 lags 0, 1, 2, 3, 4: their mean and summed squared distances from it
-    for k in range(len(HURST_LAGS)):
-        lag = HURST_LAGS[k]
-        changes = np.full(size, np.nan)
-        for i in range(lag, size):
-            changes[i] = log_price[i] - log_price[i - lag]
-        deviation = rolling_std(changes, window)
-        for i in range(size):
-            slope[i] += (k - centre) / weight * np.log2(deviation[i]) if deviation[i] > 0.0 else np.nan
-    return slope
+    out, near = _lagged_deviation(log_price, 16, window), _lagged_deviation(log_price, 8, window)
+    two, one = _lagged_deviation(log_price, 2, window), _lagged_deviation(log_price, 1, window)
+    for i in range(out.size):
+        # The log2 lags 0, 1, 3, 4 have mean 2 and squared distances of 10, so the slope is a tenth of one logarithm.
+        bottom = one[i] * one[i] * two[i]
+        top = out[i] * out[i] * near[i]
+        out[i] = 0.1 * np.log2(top / bottom) if bottom > 0.0 and top > 0.0 else np.nan
+    return out

@@ -55,9 +55,14 @@ def ewma_volatility(returns, decay):
 
     The first finite return is the seed. O(n). Source: J.P. Morgan, RiskMetrics (1996), `decay` 0.94.
     """
-    out = smooth(returns * returns, 1, 1.0 - decay)
-    for i in range(out.size):
-        out[i] = np.sqrt(out[i])
+    out = np.full(returns.size, np.nan)
+    started, state = False, 0.0
+    for i in range(returns.size):
+        square = returns[i] * returns[i]
+        if np.isfinite(square):
+            state = state + (1.0 - decay) * (square - state) if started else square
+            started = True
+            out[i] = np.sqrt(state)
     return out
 
 

@@ -14,7 +14,7 @@ from numba import njit
 from tasks.errors import InputError
 
 _SPREAD = 2.0**46
-_RENORMALISE = 64
+_RENORMALISE = 63  # a mask: every 64 steps
 _SPLITTER = 134217729.0  # 2**27 + 1: Veltkamp's, cuts a double into two halves whose products are exact
 _SPLIT_LIMIT = 1e290
 
@@ -28,11 +28,10 @@ def two_sum(a, b):
 
 
 @njit(cache=True, nogil=True)
-def _fresh_sum(values, start, stop):
-    """Sum ``values[start:stop]`` in two floats; also the largest and smallest non-zero magnitude, and the bad ones."""
+def _fresh_sum(values):
+    """Sum the values in two floats; also the largest and smallest non-zero magnitude, and the bad ones."""
     high, low, biggest, smallest, bad = 0.0, 0.0, 0.0, np.inf, 0
-    for i in range(start, stop):
-        value = values[i]
+    for value in values:
         if not np.isfinite(value):
             bad += 1
             continue
@@ -40,8 +39,7 @@ def _fresh_sum(values, start, stop):
         low += error
         magnitude = abs(value)
         biggest = max(biggest, magnitude)
-        if magnitude > 0.0:
-            smallest = min(smallest, magnitude)
+        smallest = min(smallest, magnitude) if magnitude > 0.0 else smallest
     high, low = two_sum(high, low)
     return high, low, biggest, smallest, bad
 
@@ -59,35 +57,47 @@ def _divide(high, low, divisor):
 
 
 @njit(cache=True, nogil=True)
+def _advance(entering, leaving, out, sums, window, divisor):
+    """Move the window bar by bar and return how many bars went well; the next one needs a fresh start."""
+    high, low, biggest, smallest, bad = sums
+    limit = _SPREAD / window
+    for i in range(entering.size):
+        gain, loss = entering[i], leaving[i]
+        change, change_error = two_sum(gain, -loss)
+        if not np.isfinite(change):
+            if not np.isfinite(gain):
+                bad, gain = bad + 1, 0.0
+            if not np.isfinite(loss):
+                bad, loss = bad - 1, 0.0
+            change, change_error = two_sum(gain, -loss)
+        high, error = two_sum(high, change)
+        low += error + change_error
+        magnitude = abs(gain)
+        biggest = max(biggest, magnitude)
+        smallest = min(smallest, magnitude) if magnitude > 0.0 else smallest
+        if not biggest <= limit * smallest:
+            return i
+        if i & _RENORMALISE == _RENORMALISE:
+            high, low = two_sum(high, low)
+        if bad == 0:
+            total, rest = two_sum(high, low)
+            out[i] = total if divisor == 1.0 else _divide(total, rest, divisor)
+    return entering.size
+
+
+@njit(cache=True, nogil=True)
 def _rolling_total(values, window, divisor):
     size = values.size
     out = np.full(size, np.nan)
     if window < 1:
         raise InputError("window: expected at least 1 bar")
-    if size < window:
-        return out
-    high, low, biggest, smallest, bad = _fresh_sum(values, 0, window)
-    for i in range(window - 1, size):
-        if i >= window:
-            entering, leaving = values[i], values[i - window]
-            if not np.isfinite(entering):
-                bad, entering = bad + 1, 0.0
-            if not np.isfinite(leaving):
-                bad, leaving = bad - 1, 0.0
-            change, change_error = two_sum(entering, -leaving)
-            high, error = two_sum(high, change)
-            low += error + change_error
-            magnitude = abs(entering)
-            biggest = max(biggest, magnitude)
-            if magnitude > 0.0:
-                smallest = min(smallest, magnitude)
-            if biggest * window > _SPREAD * smallest:
-                high, low, biggest, smallest, bad = _fresh_sum(values, i - window + 1, i + 1)
-            elif i % _RENORMALISE == 0:
-                high, low = two_sum(high, low)
-        if bad == 0:
-            total, rest = two_sum(high, low)
-            out[i] = total if divisor == 1.0 else _divide(total, rest, divisor)
+    i = window - 1
+    while i < size:
+        sums = _fresh_sum(values[i - window + 1 : i + 1])
+        if sums[4] == 0:
+            out[i] = sums[0] if divisor == 1.0 else _divide(sums[0], sums[1], divisor)
+        i += 1
+        i += _advance(values[i:], values[i - window : size - window], out[i:], sums, window, divisor)
     return out
 
 
