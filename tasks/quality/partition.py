@@ -104,9 +104,10 @@ def judge(
     seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine)
     row = profile(seen, thresholds, outlier_score)
     counts = row.row(0, named=True)
+    in_rows = {rule.name for rule in rules_of("row")}
     broken = {rule.name for rule in RULES if counts[rule.name]}
-    agreed("profile", broken, suite.judge_profiles(row).failed)
-    rows = {rule.name for rule in rules_of("row")}
-    agreed("bars", broken & rows, rows.intersection(suite.judge_rows(seen.rows, thresholds, interval.name).failed))
+    agreed("partition", broken - in_rows, suite.judge_partition(row).failed)
+    by_row = suite.judge_rows(seen.rows, thresholds, interval.name).failed
+    agreed("bars", broken & in_rows, in_rows.intersection(by_row))
     bad = bad_rows(seen, thresholds)
     return Check(seen, row, findings(counts, bad), bad)

@@ -113,10 +113,10 @@ def row_expectations(thresholds: Thresholds, interval: str) -> list[gxe.Expectat
     return found
 
 
-def profile_expectations() -> list[gxe.Expectation]:
-    """Return the expectations a table of profiles is judged by: no partition may have a broken rule."""
+def profile_expectations(rules: Iterable[Rule] = RULES) -> list[gxe.Expectation]:
+    """Return the expectations a table of profiles is judged by: no partition may have a bar that breaks a rule."""
     rows = gxe.ExpectTableRowCountToBeBetween(min_value=1, **_labels(BY_NAME["empty"]))
-    none = [gxe.ExpectColumnValuesToBeBetween(column=r.name, min_value=0, max_value=0, **_labels(r)) for r in RULES]
+    none = [gxe.ExpectColumnValuesToBeBetween(column=r.name, min_value=0, max_value=0, **_labels(r)) for r in rules]
     return [rows, *none]
 
 
@@ -160,8 +160,15 @@ def _bars_checkpoint(thresholds: Thresholds, interval: str) -> Any:
 
 
 @functools.cache
-def _profile_checkpoint(result_format: str) -> Any:
-    return checkpoint(f"partitions_{result_format}", profile_expectations(), result_format)
+def _partition_checkpoint() -> Any:
+    whole = [rule for rule in RULES if rule.scope != "row"]
+    return checkpoint("partition", profile_expectations(whole), "BOOLEAN_ONLY")
+
+
+@functools.cache
+def _lake_checkpoint() -> Any:
+    # COMPLETE is cheap here: a table of profiles has a row a partition, not a row a bar
+    return checkpoint("lake", profile_expectations(), "COMPLETE")
 
 
 def _outcome(run: Any) -> Outcome:
@@ -203,15 +210,14 @@ def pandas_rows(rows: pl.DataFrame) -> Any:
     return rows.with_columns(unseen).to_pandas()
 
 
-def judge_profiles(profiles: pl.DataFrame) -> Outcome:
-    """Judge a table of profiles by the partition suite; the failed rules are those that any partition breaks."""
-    return _outcome(_profile_checkpoint("BOOLEAN_ONLY").run(batch_parameters={"dataframe": profiles.to_pandas()}))
+def judge_partition(profile: pl.DataFrame) -> Outcome:
+    """Judge a partition's profile by the rules that are about more than a single bar."""
+    return _outcome(_partition_checkpoint().run(batch_parameters={"dataframe": profile.to_pandas()}))
 
 
 def failing_profiles(profiles: pl.DataFrame) -> list[list[str]]:
     """Judge a table of profiles and return for each of its rows the names of the rules that the partition breaks."""
-    # COMPLETE is cheap here: a table of profiles has a row a partition, not a row a bar
-    run = _profile_checkpoint("COMPLETE").run(batch_parameters={"dataframe": profiles.to_pandas()})
+    run = _lake_checkpoint().run(batch_parameters={"dataframe": profiles.to_pandas()})
     failing: list[list[str]] = [[] for _ in range(profiles.height)]
     _outcome(run)
     (result,) = run.run_results.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,10 +58,15 @@ MARKETS: dict[str, dict[str, float]] = {
 _MOVES: tuple[tuple[timedelta, float], ...] = ((timedelta(days=1), 0.5), (timedelta(hours=1), 0.2))
 
 
-def for_market(market: str, interval: str) -> Thresholds:
+def for_market(market: str, interval: str, overrides: Mapping[str, float | None] | None = None) -> Thresholds:
     """Return the limits of a kind of market (`crypto`, `futures`, `equity`) for bars of that interval.
 
-    From one day on no bar may be absent, and runs are counted in ten bars instead of sixty.
+    From one day on no bar may be absent, and a run of ten bars is long.
+
+    Args:
+        market: Kind of market.
+        interval: Interval of the bars.
+        overrides: Limits by name that a setting puts in place of these.
 
     Raises:
         InputError: The market is not one of ours; the message lists them.
@@ -76,4 +82,4 @@ def for_market(market: str, interval: str) -> Thresholds:
     if step >= timedelta(days=1):
         limits |= {"max_missing_fraction": 0.0, "max_gap_bars": 0, "max_stale_bars": 0}
         limits |= {"max_frozen_bars": 10, "max_zero_volume_bars": 10}
-    return Thresholds(**limits)
+    return Thresholds.model_validate({**limits, **(overrides or {})})

@@ -172,6 +172,12 @@ def test_a_volatility_that_no_peer_shares_is_a_warning(lake: Lake, make_bars: Ma
     assert set(rules["status"]) == {"warn"}
 
 
+def test_an_empty_lake_has_nothing_to_judge(lake: Lake) -> None:
+    """No table, no partitions, no verdict, no error."""
+    receipt = check_lake(lake, "1m")
+    assert (receipt.partitions, receipt.judged, receipt.rejected) == (0, 0, ())
+
+
 def test_a_calm_symbol_and_a_wild_month_are_no_outliers() -> None:
     """Scores compare changes: neither a stablecoin nor a crash of the whole market stands out."""
     rows = [
