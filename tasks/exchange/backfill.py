@@ -32,6 +32,7 @@ from lake.timeline import interval as grid_of
 from lake.timeline import utc
 from tasks.errors import KlinehouseError, TransientError
 from tasks.exchange.fetch import iter_pages
+from tasks.exchange.page import within
 from tasks.exchange.plan import BackfillPlan, PlanLine, Range, pack_windows, plan_line
 from tasks.exchange.receipt import BackfillReceipt, Counts, PageProgress, Progress
 from tasks.exchange.request import PAGE_BARS, Window
@@ -230,8 +231,7 @@ class Backfill:
             self._ledger.record_failure(symbol, interval, opened, after, detail="served with two values")
 
     def _lacks(self, page: Spooled) -> bool:
-        first, last = (int(self.expected.search_sorted(moment)) for moment in (page.window.start, page.window.end))
-        return not self.expected.slice(first, last - first).is_in(page.bars["timestamp"].implode()).all()
+        return not within(self.expected, page.window).is_in(page.bars["timestamp"].implode()).all()
 
 
 def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:

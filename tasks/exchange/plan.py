@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ import polars as pl
 
 from lake.timeline import interval
 from tasks.exchange.limiter import per_minute
+from tasks.exchange.page import within
 from tasks.exchange.request import PAGE_BARS, Window
 
 #: What a bar and a page weigh as the vendor's JSON (measured: 136 to 155 kB a page of 1,000 bars).
@@ -128,7 +130,7 @@ def pack_windows(
 
 def _reach(expected: pl.Series, start: datetime, page_bars: int) -> datetime | None:
     """Return the open that no longer fits a page that begins at `start`, None where everything left fits."""
-    place = int(expected.search_sorted(start)) + page_bars
+    place = bisect_left(expected, start) + page_bars  # type: ignore[arg-type]
     return expected[place] if place < expected.len() else None
 
 
@@ -137,10 +139,8 @@ def plan_line(
 ) -> PlanLine:
     """Return what a symbol needs: the windows, and how many expected bars lie in the ranges."""
     windows = tuple(pack_windows(interval_name, ranges, expected, page_bars))
-    places = [(expected.search_sorted(start), expected.search_sorted(end)) for start, end in ranges]
-    return PlanLine(
-        symbol, interval(interval_name).name, windows, sum(int(last) - int(first) for first, last in places)
-    )
+    bars = sum(within(expected, Window(start, end)).len() for start, end in ranges)
+    return PlanLine(symbol, interval(interval_name).name, windows, bars)
 
 
 def _row(symbol: str, windows: Sequence[Window], requests: int, bars: int) -> dict[str, str]:
