@@ -54,5 +54,17 @@ proof-writers: install ## two processes on one partition, 200 rounds
 proof-quality: install ## 78 million bars judged within a minute, every injected defect found (builds a 3 GB lake)
 	@$(BIN)/python -m benchmarks.quality_lake --rows $(or $(ROWS),78840000)
 
+bench-features: install ## feature kernels against the article's loop, pandas and TA-Lib; the leak prover's time
+	@$(BIN)/python -m benchmarks.features
+
+bench-sweep: install ## sweep speed, memory and certification against VectorBT and others
+	@$(BIN)/python -m benchmarks.sweep
+
+proof-sweep: install ## a sweep killed at ten random points ends like one that was not
+	@$(BIN)/python -m benchmarks.proof_sweep
+
+proof-verdict: install ## 200 sweeps of noise and 50 of a planted edge through the whole verdict
+	@$(BIN)/python -m benchmarks.proof_verdict
+
 clean: ## remove the environment and everything generated
 	rm -rf $(VENV) data reports .prefect

@@ -3,87 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Frame = pd.DataFrame
+# Series and frames of them; annotated loosely, for type checkers take what NumPy makes of a Series for an array.
+Frame = Any
+Column = Any
 
 
-def _log(top: pd.Series, bottom: pd.Series) -> pd.Series:
+def _log(top: Column, bottom: Column) -> Column:
     return np.log(top / bottom)
 
 
-def _wilder(values: pd.Series, window: int) -> pd.Series:
+def _wilder(values: Column, window: int) -> Column:
     return values.ewm(alpha=1 / window, adjust=False).mean()
 
 
-def _true_range(f: Frame) -> pd.Series:
+def _true_range(f: Frame) -> Column:
     before = f.close.shift(1)
     return np.maximum(f.high, before) - np.minimum(f.low, before)
 
 
-def _rsi(f: Frame) -> pd.Series:
+def _rsi(f: Frame) -> Column:
     change = f.close.diff()
     up, down = _wilder(change.clip(lower=0), 14), _wilder(-change.clip(upper=0), 14)
     return 100 * up / (up + down)
 
 
-def _macd(f: Frame) -> pd.Series:
+def _macd(f: Frame) -> Column:
     return f.close.ewm(span=12, adjust=False).mean() - f.close.ewm(span=26, adjust=False).mean()
 
 
-def _signal(f: Frame) -> pd.Series:
+def _signal(f: Frame) -> Column:
     return _macd(f).ewm(span=9, adjust=False).mean()
 
 
-def _stochastic(f: Frame) -> pd.Series:
+def _stochastic(f: Frame) -> Column:
     bottom = f.low.rolling(14).min()
     return (100 * (f.close - bottom) / (f.high.rolling(14).max() - bottom)).rolling(3).mean()
 
 
-def _garman_klass(f: Frame) -> pd.Series:
+def _garman_klass(f: Frame) -> Column:
     mixed = 0.5 * _log(f.high, f.low) ** 2 - (2 * np.log(2) - 1) * _log(f.close, f.open) ** 2
     return np.sqrt(mixed.rolling(20).mean())
 
 
-def _yang_zhang(f: Frame) -> pd.Series:
+def _yang_zhang(f: Frame) -> Column:
     satchell = _log(f.high, f.close) * _log(f.high, f.open) + _log(f.low, f.close) * _log(f.low, f.open)
     overnight, body = _log(f.open, f.close.shift(1)).rolling(20).var(), _log(f.close, f.open).rolling(20).var()
     k = 0.34 / (1.34 + 21 / 19)
     return np.sqrt(overnight + k * body + (1 - k) * satchell.rolling(20).mean())
 
 
-def _vwap(f: Frame) -> pd.Series:
+def _vwap(f: Frame) -> Column:
     return ((f.high + f.low + f.close) / 3 * f.volume).rolling(60).sum() / f.volume.rolling(60).sum()
 
 
-def _band(f: Frame, sign: int) -> pd.Series:
+def _band(f: Frame, sign: int) -> Column:
     return f.close.rolling(20).mean() + sign * 2 * f.close.rolling(20).std(ddof=0)
 
 
-def _hurst(f: Frame) -> pd.Series:
+def _hurst(f: Frame) -> Column:
     log_close = np.log(f.close)
-    deviations = [np.log2(log_close.diff(lag).rolling(240).std()) for lag in (1, 2, 4, 8, 16)]
-    return sum(weight * item for weight, item in zip((-0.2, -0.1, 0.0, 0.1, 0.2), deviations, strict=True))
+    deviations = [np.log2(log_close.diff(lag).rolling(240).std()) for lag in (1, 2, 8, 16)]
+    return sum(weight * item for weight, item in zip((-0.2, -0.1, 0.1, 0.2), deviations, strict=True))
 
 
-def _seasonality(f: Frame) -> pd.Series:
+def _seasonality(f: Frame) -> Column:
     volume = f.set_index("timestamp").volume
     before = pd.concat([volume.shift(freq=f"{day}D").reindex(volume.index) for day in range(1, 6)], axis=1)
     return (volume / before.mean(axis=1)).reset_index(drop=True)
 
 
-def _pressure(f: Frame) -> pd.Series:
+def _pressure(f: Frame) -> Column:
     return (np.sign(f.close - f.open) * f.volume).rolling(60).sum() / f.volume.rolling(60).sum()
 
 
-def _angle(f: Frame) -> pd.Series:
+def _angle(f: Frame) -> Column:
     return 2 * np.pi * (f.timestamp.dt.hour * 60 + f.timestamp.dt.minute) / 1440
 
 
 #: Feature → its pandas form; ``r`` and ``b`` are the log returns of close and benchmark, made once.
-PANDAS: dict[str, Callable[[Frame], pd.Series]] = {
+PANDAS: dict[str, Callable[[Frame], Column]] = {
     "mean_20": lambda f: f.close.rolling(20).mean(),
     "std_20": lambda f: f.close.rolling(20).std(),
     "zscore_20": lambda f: (f.close - f.close.rolling(20).mean()) / f.close.rolling(20).std(),
@@ -131,7 +134,7 @@ PANDAS: dict[str, Callable[[Frame], pd.Series]] = {
 
 def compute_with_pandas(bars: Frame, names: Sequence[str]) -> Frame:
     """Compute the named features of bars that have a `benchmark_close`."""
-    frame = bars.assign(
+    frame: Frame = bars.assign(
         r=_log(bars.close, bars.close.shift(1)), b=_log(bars.benchmark_close, bars.benchmark_close.shift(1))
     )
     return pd.DataFrame({name: PANDAS[name](frame) for name in names})

@@ -83,9 +83,12 @@ class Leak:
 
     def __str__(self) -> str:
         known = f"{self.known_until:%Y-%m-%d %H:%M}"
-        reason = (
-            f"from data that begins at {known}" if self.check == "warm_up" else f"when only bars up to {known} stay"
-        )
+        reason = {
+            "prefix": f"with the bars after {known} hidden",
+            "future": f"with the bars after {known} changed",
+            "availability": f"with longer bars changed that close after that of {known}",
+            "warm_up": f"from data that begins at {known}",
+        }[self.check]
         bar = f"{self.column} at bar {self.timestamp:%Y-%m-%d %H:%M}"
         return f"{bar} is {self.value:.12g}, but {self.honest:.12g} {reason} ({self.check})"
 

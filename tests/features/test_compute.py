@@ -49,7 +49,9 @@ def test_many_bars_on_threads_give_the_same_bits(bars: pl.DataFrame, monkeypatch
     alone = compute_features(bars, BAR_FEATURES)
     monkeypatch.setattr(compute, "_MANY_BARS", 0)
     assert compute_features(bars, BAR_FEATURES).equals(alone)
-    assert compute_features(bars, ["return_1"]).equals(alone.select("timestamp", "return_1"))  # and with no kernel at all
+    assert compute_features(bars, ["return_1"]).equals(
+        alone.select("timestamp", "return_1")
+    )  # and with no kernel at all
 
 
 def test_the_time_of_day_is_compared_with_earlier_days(bars: pl.DataFrame) -> None:

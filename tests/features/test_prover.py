@@ -106,7 +106,7 @@ def test_a_warm_up_that_is_too_short_is_caught(scene: pl.DataFrame) -> None:
 def test_the_error_names_feature_bar_and_both_values(scene: pl.DataFrame) -> None:
     """A leak stops the run with what a person needs: column, bar, the value seen and the honest one."""
     with pytest.raises(
-        LookAheadError, match=r"next_return at bar 2024-03-0\d \d\d:\d\d is .+, but .+ when only bars up to"
+        LookAheadError, match=r"next_return at bar 2024-03-0\d \d\d:\d\d is .+, but .+ with the bars after"
     ):
         prove(LEAKS[0], scene[:4000])
 

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import talib
 
+from benchmarks.features_pandas import PANDAS, compute_with_pandas
 from tasks.features import kernels
 from tasks.features.compute import compute_features, warm_up
 
@@ -42,76 +43,8 @@ def _log_return(close: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.diff(np.log(close))])
 
 
-def _returns(frame: pd.DataFrame, column: str = "close") -> pd.Series:
-    return np.log(frame[column] / frame[column].shift(1))
-
-
-def _log(top: pd.Series, bottom: pd.Series) -> pd.Series:
-    return np.log(top / bottom)
-
-
-def _yang_zhang(f: pd.DataFrame) -> pd.Series:
-    satchell = _log(f.high, f.close) * _log(f.high, f.open) + _log(f.low, f.close) * _log(f.low, f.open)
-    overnight, body = _log(f.open, f.close.shift(1)).rolling(20).var(), _log(f.close, f.open).rolling(20).var()
-    k = 0.34 / (1.34 + 21 / 19)
-    return np.sqrt(overnight + k * body + (1 - k) * satchell.rolling(20).mean())
-
-
-def _seasonality(f: pd.DataFrame) -> pd.Series:
-    volume = f.set_index("timestamp").volume
-    before = pd.concat([volume.shift(freq=f"{day}D").reindex(volume.index) for day in range(1, 6)], axis=1)
-    return (volume / before.mean(axis=1)).reset_index(drop=True)
-
-
-def _mixed(f: pd.DataFrame) -> pd.Series:
-    return 0.5 * _log(f.high, f.low) ** 2 - (2 * np.log(2) - 1) * _log(f.close, f.open) ** 2
-
-
-def _bands(f: pd.DataFrame) -> pd.Series:
-    rolling = f.close.rolling(20)
-    return (f.close - rolling.mean() + 2 * rolling.std(ddof=0)) / (4 * rolling.std(ddof=0))
-
-
-def _vwap(f: pd.DataFrame) -> pd.Series:
-    return ((f.high + f.low + f.close) / 3 * f.volume).rolling(60).sum() / f.volume.rolling(60).sum()
-
-
-def _hurst(f: pd.DataFrame) -> pd.Series:
-    deviations = [np.log2(np.log(f.close).diff(lag).rolling(240).std()) for lag in (1, 2, 4, 8, 16)]
-    return sum(weight * deviation for weight, deviation in zip((-0.2, -0.1, 0, 0.1, 0.2), deviations, strict=True))
-
-
-#: Feature → the same by pandas.
-PANDAS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "log_return_1": _returns,
-    "zscore_20": lambda f: (f.close - f.close.rolling(20).mean()) / f.close.rolling(20).std(),
-    "median_20": lambda f: f.close.rolling(20).median(),
-    "quantile_90_100": lambda f: f.close.rolling(100).quantile(0.9),
-    "skew_60": lambda f: _returns(f).rolling(60).skew(),
-    "autocorrelation_60": lambda f: _returns(f).rolling(60).corr(_returns(f).shift(1)),
-    "beta_60": lambda f: (
-        _returns(f).rolling(60).cov(_returns(f, "benchmark_close")) / _returns(f, "benchmark_close").rolling(60).var()
-    ),
-    "hurst_240": _hurst,
-    "ewma_volatility": lambda f: np.sqrt((_returns(f) ** 2).ewm(alpha=0.06, adjust=False).mean()),
-    "realised_volatility_60": lambda f: np.sqrt((_returns(f) ** 2).rolling(60).sum()),
-    "parkinson_20": lambda f: np.sqrt((_log(f.high, f.low) ** 2).rolling(20).mean() / (4 * np.log(2))),
-    "garman_klass_20": lambda f: np.sqrt(_mixed(f).rolling(20).mean()),
-    "yang_zhang_20": _yang_zhang,
-    "range": lambda f: (f.high - f.low) / f.close,
-    "bollinger_position": _bands,
-    "close_location": lambda f: (2 * f.close - f.high - f.low) / (f.high - f.low),
-    "vwap_60": _vwap,
-    "vwap_distance_60": lambda f: f.close / _vwap(f) - 1,
-    "amihud_60": lambda f: (_returns(f).abs() / (f.close * f.volume)).rolling(60).mean(),
-    "volume_pressure_60": lambda f: (
-        (np.sign(f.close - f.open) * f.volume).rolling(60).sum() / f.volume.rolling(60).sum()
-    ),
-    "drawdown_1440": lambda f: f.close / f.close.rolling(1440).max() - 1,
-    "volume_seasonality_5d": _seasonality,
-    "time_of_day_sin": lambda f: np.sin(2 * np.pi * (f.timestamp.dt.hour * 60 + f.timestamp.dt.minute) / 1440),
-    "time_of_day_cos": lambda f: np.cos(2 * np.pi * (f.timestamp.dt.hour * 60 + f.timestamp.dt.minute) / 1440),
-}
+#: What TA-Lib does not define is compared with a few lines of pandas; the season of the volume has a test of its own.
+IN_PANDAS = [name for name in PANDAS if name not in TALIB and name != "volume_seasonality_5d"]
 
 
 @pytest.fixture(scope="module")
@@ -139,19 +72,23 @@ def test_a_feature_equals_ta_lib(name: str, busy: pl.DataFrame) -> None:
     assert_equal(name, busy, TALIB[name](columns))
 
 
-@pytest.mark.parametrize("name", [name for name in PANDAS if name != "volume_seasonality_5d"])
+def pandas_of(bars: pl.DataFrame, name: str) -> np.ndarray:
+    """Return the feature as pandas computes it."""
+    frame = pd.DataFrame({column: bars[column].to_numpy() for column in bars.columns})
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return compute_with_pandas(frame, [name])[name].to_numpy()
+
+
+@pytest.mark.parametrize("name", IN_PANDAS)
 def test_a_feature_equals_pandas(name: str, busy: pl.DataFrame) -> None:
     """What TA-Lib does not define equals a few lines of pandas."""
-    frame = pd.DataFrame({column: busy[column].to_numpy() for column in busy.columns})
-    with np.errstate(invalid="ignore", divide="ignore"):
-        assert_equal(name, busy, PANDAS[name](frame).to_numpy())
+    assert_equal(name, busy, pandas_of(busy, name))
 
 
 def test_the_volume_season_equals_pandas(busy: pl.DataFrame) -> None:
     """Volume over its mean at the same minute of the five days before, once five days have passed."""
-    frame = pd.DataFrame({"timestamp": busy["timestamp"].to_numpy(), "volume": busy["volume"].to_numpy()})
     found = compute_features(busy, ["volume_seasonality_5d"])["volume_seasonality_5d"].to_numpy()
-    np.testing.assert_allclose(found[7200:], _seasonality(frame).to_numpy()[7200:], rtol=1e-12)
+    np.testing.assert_allclose(found[7200:], pandas_of(busy, "volume_seasonality_5d")[7200:], rtol=1e-12)
 
 
 def test_beta_is_ta_libs_of_the_same_returns(busy: pl.DataFrame) -> None:
