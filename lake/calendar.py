@@ -137,6 +137,22 @@ class TradingCalendar:
             opens = self._intraday(int(step.step / _MICROSECOND), _microseconds(start), _microseconds(end))
         return opens.filter((opens >= start) & (opens < end))
 
+    def bar_of(self, interval: str, opens: pl.Series) -> pl.Series:
+        """Return for each moment the open of the `interval` bar that holds it, null where no trading day does.
+
+        A daily or longer bar holds the whole trading day, also where that begins on the evening before its date.
+        """
+        step = interval_named(interval)
+        if self.never_closes or (step.step is not None and step.step < _DAILY):
+            return opens.dt.truncate(step.name).alias("timestamp")
+        moments = opens.dt.timestamp("us").to_numpy()
+        opened, closed = self._bounds
+        place = np.searchsorted(opened, moments, side="right") - 1
+        inside = (place >= 0) & (moments < closed[place])
+        days = pl.Series([utc(day) for day, _, _ in self.sessions], dtype=TIMESTAMP)
+        found = days.gather(np.maximum(place, 0)).dt.truncate(step.name)
+        return pl.select(pl.when(pl.Series(inside)).then(found)).to_series().alias("timestamp")
+
     @cached_property
     def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
         opened = np.array([_microseconds(opened) for _, opened, _ in self.sessions], np.int64)

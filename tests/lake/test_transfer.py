@@ -1,0 +1,94 @@
+"""Files come in only when it is plain what their columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lake.store import Lake
+from lake.transfer import export_bars, import_bars, read_bars_file
+from tasks.errors import DataError, InputError
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+Maker = Callable[..., pl.DataFrame]
+
+
+@pytest.mark.parametrize("name", ["bars.csv", "bars.parquet"])
+def test_out_and_in_again(lake: Lake, tmp_path: Path, make_bars: Maker, name: str) -> None:
+    """Exported bars come back bit by bit, nulls included."""
+    bars = make_bars(100, START)
+    lake.write_bars(bars, symbol="A", interval="1m", start=START, end=START + timedelta(days=1))
+    assert export_bars(lake, tmp_path / name, symbol="A", interval="1m") == 100
+    receipt = import_bars(lake, tmp_path / name, symbol="B", interval="1m")
+    assert receipt.rows_new == 100
+    assert lake.read_bars("B", "1m").equals(bars)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
+
+
+def test_other_names_are_refused_with_the_mapping(lake: Lake, tmp_path: Path) -> None:
+    """A file with its own column names is refused; the message shows a mapping, and that mapping works."""
+    path = tmp_path / "bars.csv"
+    path.write_text("Date,O,H,L,Last,Vol\n2024-01-01T00:00:00Z,1,2,0.5,1.5,10\n")
+    with pytest.raises(InputError) as refusal:
+        import_bars(lake, path, symbol="A", interval="1d")
+    mapping = {"timestamp": "Date", "open": "O", "high": "H", "low": "L", "close": "Last", "volume": "Vol"}
+    assert f"columns={mapping}" in str(refusal.value)
+    import_bars(lake, path, symbol="A", interval="1d", columns=mapping)
+    assert lake.read_bars("A", "1d").rows() == [(START, 1.0, 2.0, 0.5, 1.5, 10.0, None)]
+
+
+def test_a_column_nobody_knows_is_a_question(tmp_path: Path) -> None:
+    """What cannot be suggested is shown as a question mark, and a mapping with unknown names is refused."""
+    path = tmp_path / "bars.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"'close': '\?'"):
+        read_bars_file(path)
+    with pytest.raises(InputError, match="columns="):
+        read_bars_file(path, columns={"closing": "a"})
+
+
+@pytest.mark.parametrize(
+    ("text", "zone"),
+    [
+        ("1704067200", None),
+        ("1704067200000", None),
+        ("1704067200000000", None),
+        ("2024-01-01 00:00:00", "UTC"),
+        ("2023-12-31T19:00:00", "America/New_York"),
+        ("2024-01-01T01:00:00+01:00", None),
+        ("2024-01-01T00:00:00.000Z", None),
+    ],
+)
+def test_times_of_any_plain_kind(tmp_path: Path, text: str, zone: str | None) -> None:
+    """Epoch numbers by their size, and ISO text with a zone of its own or a given one, name the same instant."""
+    path = tmp_path / "bars.csv"
+    path.write_text(f"timestamp,open,high,low,close,volume\n{text},1,1,1,1,1\n")
+    assert read_bars_file(path, time_zone=zone)["timestamp"].to_list() == [START]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("2024-01-01 00:00:00", "time_zone"), ("12345", "epoch"), ("soon", "ISO")]
+)
+def test_times_nobody_can_tell_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    """A time without a zone, or that is none, is refused with what to do."""
+    path = tmp_path / "bars.csv"
+    path.write_text(f"timestamp,open,high,low,close,volume\n{text},1,1,1,1,1\n")
+    with pytest.raises(InputError, match=message):
+        read_bars_file(path)
+
+
+def test_two_rows_that_differ_are_refused(lake: Lake, tmp_path: Path) -> None:
+    """A row repeated word for word is one row; two that differ are for a person to settle."""
+    path = tmp_path / "bars.csv"
+    row = "2024-01-01T00:00:00Z,1,1,1,1,"
+    path.write_text(f"timestamp,open,high,low,close,volume\n{row}1\n{row}1\n")
+    assert import_bars(lake, path, symbol="A", interval="1d").rows_new == 1
+    path.write_text(f"timestamp,open,high,low,close,volume\n{row}1\n{row}2\n")
+    with pytest.raises(DataError, match="duplicates"):
+        import_bars(lake, path, symbol="A", interval="1d")
+    with pytest.raises(InputError, match="ending in"):
+        read_bars_file(tmp_path / "bars.xlsx")
