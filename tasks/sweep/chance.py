@@ -18,7 +18,7 @@ _CELLS = 4_000_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def random_entry_returns(
+def random_entry_growth(
     trades: np.ndarray, opens: np.ndarray, costs: Costs, rng: np.random.Generator, draws: int = 500
 ) -> tuple[float, np.ndarray]:
     """Return what the trades made, and what as many trades of the same lengths made at random places.
@@ -33,12 +33,12 @@ def random_entry_returns(
         draws: Random placements.
 
     Returns:
-        Total return of the trades, and (draws,) total returns of the placements.
+        Log growth of the trades together, and (draws,) that of each placement.
     """
     entry, leave, side = trades[:, 0], trades[:, 1], trades[:, 2]
     held = leave - entry
     spare = len(opens) - 1 - int(held.sum())
-    own = math.expm1(float(_log_growth(opens[entry], opens[leave], side, costs).sum()))
+    own = float(_log_growth(opens[entry], opens[leave], side, costs).sum())
     made = np.empty(draws)
     for k in range(draws):
         order = rng.permutation(len(trades))
@@ -46,7 +46,7 @@ def random_entry_returns(
         starts = 1 + np.sort(rng.integers(0, max(spare, 1), len(trades))) + np.cumsum(lengths) - lengths
         stops = np.minimum(starts + lengths, len(opens) - 1)
         made[k] = _log_growth(opens[np.minimum(starts, stops)], opens[stops], side[order], costs).sum()
-    return own, np.expm1(made)
+    return own, made
 
 
 def _log_growth(bought: np.ndarray, sold: np.ndarray, side: np.ndarray, costs: Costs) -> np.ndarray:

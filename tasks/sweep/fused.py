@@ -49,18 +49,19 @@ def run_grid(
     *,
     checkpoints: Checkpoints | None = None,
     memory_mb: float = MEMORY_MB,
+    chunk: int = CHUNK,
     threads: int | None = None,
 ) -> np.ndarray:
     """Return (combinations, segments, `engine.WIDTH`) figures; chunks already kept are not run again."""
     segments = np.array([[part.start, part.stop] for part in question.segments], dtype=np.int64)
     done = checkpoints.read(question.key) if checkpoints else {}
     parts = []
-    for chunk in plan_chunks(question.grid, len(question.bars), memory_mb):
-        figures = done.get(chunk.start)
-        if figures is None:
-            figures = run_chunk(question, chunk, segments, threads=threads)
+    for part in plan_chunks(question.grid, len(question.bars), memory_mb, chunk):
+        figures = done.get(part.start)
+        if figures is None or len(figures) != part.stop - part.start:  # kept under another plan
+            figures = run_chunk(question, part, segments, threads=threads)
             if checkpoints:
-                checkpoints.keep(question.key, chunk.start, figures)
+                checkpoints.keep(question.key, part.start, figures)
         parts.append(figures)
     return np.concatenate(parts)
 

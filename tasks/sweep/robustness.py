@@ -56,8 +56,8 @@ def random_entry_rank(question: Question, spans: list[Span], rng: np.random.Gene
         trades = span.simulated.trades
         listed = np.column_stack([trades["entry_idx"], trades["exit_idx"], 1 - 2 * trades["direction"]])
         opens = question.bars.opens[span.segment]
-        made, random = chance.random_entry_returns(listed, opens, question.costs, rng, len(others))
-        own, others = own + math.log1p(made), others + np.log1p(random)
+        made, random = chance.random_entry_growth(listed, opens, question.costs, rng, len(others))
+        own, others = own + made, others + random
     return float(np.mean(others < own)) if others.any() else math.nan
 
 

@@ -13,7 +13,7 @@ from tasks.sweep import run
 from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
-from tasks.sweep.fused import Checkpoints, run_grid
+from tasks.sweep.fused import CHUNK, Checkpoints, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
@@ -40,6 +40,7 @@ def run_sweep(
     periods_per_year: float | None = None,
     earlier: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
+    chunk: int = CHUNK,
     seed: int = 0,
     robustness: bool = True,
     provenance: Mapping[str, Any] | None = None,
@@ -58,6 +59,7 @@ def run_sweep(
         periods_per_year: See `market.prepare_bars`.
         earlier: Trials already made on this data and strategy, by `trial_key`, with their per-period Sharpe ratio.
         checkpoints: Where finished chunks are kept; None to keep none.
+        chunk: Most combinations a chunk holds.
         seed: Of everything random: the certified sample, random entries, Monte Carlo.
         robustness: Whether to add cost sensitivity and Monte Carlo to `SweepResult.extras`.
         provenance: Goes into the record as it is (code version, lake version).
@@ -71,7 +73,7 @@ def run_sweep(
     planned = plan_grid(get(strategy), grid)
     cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
     question = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
-    figures = run_grid(question, checkpoints=checkpoints)
+    figures = run_grid(question, checkpoints=checkpoints, chunk=chunk)
     chosen = choose(figures, len(cut))
     certified = certify(question, figures, chosen, seed=seed)
     spans = _walk(question, chosen)

@@ -64,6 +64,7 @@ def sweep_symbol(
     periods_per_year: float | None = None,
     code_version: str = "",
     seed: int = 0,
+    chunk: int | None = None,
 ) -> SweepSummary:
     """Sweep the bars of one symbol, store the result and count its trials; return the headline.
 
@@ -81,7 +82,9 @@ def sweep_symbol(
         periods_per_year: None for what the calendar gives.
         code_version: For the record.
         seed: For the record and everything random.
+        chunk: Most combinations a chunk holds; a killed sweep repeats at most one. None for the engine's own.
     """
+    from tasks.sweep.fused import CHUNK
     from tasks.sweep.store import (  # these load numba and vectorbt: seconds
         LakeCheckpoints,
         read_trials,
@@ -107,6 +110,7 @@ def sweep_symbol(
         periods_per_year=periods_per_year,
         earlier=read_trials(lake, symbol, interval, strategy),
         checkpoints=LakeCheckpoints(lake),
+        chunk=chunk or CHUNK,
         seed=seed,
         provenance={"code_version": code_version, "lake_version": version, "calendar": calendar},
     )

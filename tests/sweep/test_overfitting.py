@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tasks.sweep.chance import bootstrap_paths, quantiles, random_entry_returns, reshuffled_drawdowns
+from tasks.sweep.chance import bootstrap_paths, quantiles, random_entry_growth, reshuffled_drawdowns
 from tasks.sweep.costs import Costs
 from tasks.sweep.overfitting import neighbours, overfitting_logits, overfitting_probability, plateau_score
 
@@ -77,13 +77,13 @@ def test_random_entries_trade_as_much_and_know_nothing() -> None:
     steps = np.where(np.arange(2_000) % 100 < 30, 0.002, -0.001) + rng.normal(0, 0.001, 2_000)
     opens = 100 * np.exp(np.concatenate([[0], np.cumsum(steps)]))
     trades = np.array([[first, first + 30, 1] for first in range(100, 1_900, 100)])
-    own, others = random_entry_returns(trades, opens, Costs(), rng, 200)
+    own, others = random_entry_growth(trades, opens, Costs(), rng, 200)
     assert (others < own).mean() > 0.99
-    free, _ = random_entry_returns(trades, opens, Costs(fee_bps=0, slippage_bps=0), rng, 1)
-    assert free == pytest.approx(np.prod(opens[trades[:, 1]] / opens[trades[:, 0]]) - 1)
+    free, _ = random_entry_growth(trades, opens, Costs(fee_bps=0, slippage_bps=0), rng, 1)
+    assert free == pytest.approx(np.log(opens[trades[:, 1]] / opens[trades[:, 0]]).sum())
     assert free > own
-    short, _ = random_entry_returns(trades * [1, 1, -1], opens, Costs(fee_bps=0, slippage_bps=0), rng, 1)
-    assert short == pytest.approx(np.prod(2 - opens[trades[:, 1]] / opens[trades[:, 0]]) - 1)
+    short, _ = random_entry_growth(trades * [1, 1, -1], opens, Costs(fee_bps=0, slippage_bps=0), rng, 1)
+    assert short == pytest.approx(np.log(2 - opens[trades[:, 1]] / opens[trades[:, 0]]).sum())
 
 
 def test_the_bootstrap_keeps_neighbours_together() -> None:

@@ -15,9 +15,10 @@ from polars.testing import assert_frame_equal
 from lake.store import Lake
 from tasks.errors import InputError
 from tasks.strategies.registry import get
+from tasks.sweep import fused
 from tasks.sweep.costs import Costs
 from tasks.sweep.grid import plan_grid
-from tasks.sweep.store import load, read_trials, save
+from tasks.sweep.store import LakeCheckpoints, load, read_trials, save
 from tasks.sweep.sweep import run_sweep
 from tasks.sweep.task import sweep_symbol
 from tasks.sweep.windows import WindowPlan
@@ -105,6 +106,42 @@ def test_the_door_sweeps_from_lake_to_lake_and_counts_trials_once(bars, tmp_path
             summary = sweep_symbol.fn(str(root), "AB", "1m", "ma_crossover", grid)
         trials = read_trials(Lake(root), "AB", "1m", "ma_crossover")
         assert len(trials) == summary.lifetime_trials == 11
+
+
+class Failing(LakeCheckpoints):
+    """Checkpoints that end the process, as far as a test can, before or after keeping the n-th chunk."""
+
+    def __init__(self, lake: Lake, at: int, before: bool) -> None:
+        super().__init__(lake)
+        self.left, self.before = at, before
+
+    def keep(self, key: str, first: int, figures: np.ndarray) -> None:
+        """Count down, keep or not, and stop."""
+        self.left -= 1
+        if self.left or not self.before:
+            super().keep(key, first, figures)
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_a_killed_sweep_resumes_and_repeats_at_most_one_chunk(bars, tmp_path: Path, monkeypatch) -> None:
+    """Stopped before or after any of its chunks is kept, a sweep ends like one that was not, and runs only the rest."""
+    frame, runs = bars(900), []
+    honest = fused.run_chunk
+    monkeypatch.setattr(fused, "run_chunk", lambda *told, **more: runs.append(told[1].start) or honest(*told, **more))
+    whole = run_sweep(frame, chunk=2, **RUN)
+    assert len(runs) == 6
+    for at in range(1, 7):
+        for before in (True, False):
+            lake = Lake(tmp_path / f"{at}{before}")
+            runs.clear()
+            with pytest.raises(KeyboardInterrupt):
+                run_sweep(frame, chunk=2, checkpoints=Failing(lake, at, before), **RUN)
+            resumed = run_sweep(frame, chunk=2, checkpoints=LakeCheckpoints(lake), **RUN)
+            assert_frame_equal(resumed.grid, whole.grid)
+            assert len(runs) == 6 + before
+    other = run_sweep(frame, chunk=3, checkpoints=LakeCheckpoints(lake), **RUN)
+    assert_frame_equal(other.grid, whole.grid)
 
 
 def test_the_door_loads_no_engine_before_it_sweeps() -> None:
