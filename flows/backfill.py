@@ -26,7 +26,7 @@ class Backfilled:
 
     Attributes:
         symbol: In the vendor's spelling.
-        months: Partitions looked at.
+        partitions: Partitions looked at.
         rows_new: Bars the lake did not have.
         rows_revised: Bars the vendor restated.
         missing_ranges: Ranges of bars that the vendor does not have although its market was open.
@@ -35,7 +35,7 @@ class Backfilled:
     """
 
     symbol: str
-    months: int
+    partitions: int
     rows_new: int
     rows_revised: int
     missing_ranges: int

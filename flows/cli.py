@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from flows.show import show
 from tasks.errors import KlinehouseError
 
 #: Command → where its flow lives and the line that ``--help`` shows. A flow is imported when its command runs.
@@ -22,8 +23,14 @@ FLOWS: dict[str, tuple[str, str]] = {
     "quality": ("flows.quality:quality", "Judge the partitions of the lake."),
     "features": ("flows.features:features", "Compute feature tables from bars."),
     "sweep": ("flows.sweep:sweep", "Search a strategy's parameters, out of sample."),
+    "maintain": ("flows.maintain:maintain", "Compact the lake, and name the runs that corrections touched."),
     "research": ("flows.research:research", "All of the above in a row, then the report."),
 }
+
+_SWITCH = Annotated[
+    bool,
+    Parameter(negative="--no-orchestration", help="Record the run on a Prefect server, started if there is none."),
+]
 
 app = App(name="klinehouse", help="Bars you can prove complete, sweeps that are honest about luck.")
 
@@ -55,12 +62,7 @@ def command(name: str) -> Callable[..., Any]:
     signature = inspect.signature(flow.fn, eval_str=True)
     first, *rest = signature.parameters.values()
     rest = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest]
-    switch = inspect.Parameter(
-        "orchestration",
-        inspect.Parameter.KEYWORD_ONLY,
-        default=True,
-        annotation=Annotated[bool, Parameter(help="Record the run on a Prefect server, started if there is none.")],
-    )
+    switch = inspect.Parameter("orchestration", inspect.Parameter.KEYWORD_ONLY, default=True, annotation=_SWITCH)
     run.__signature__ = signature.replace(parameters=[first, *rest, switch])  # type: ignore[attr-defined]
     run.__doc__ = flow.fn.__doc__
     run.__name__ = name
@@ -82,7 +84,7 @@ def main() -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
     arguments = sys.argv[1:]
     try:
-        build(arguments)(arguments)
+        show(build(arguments)(arguments, result_action="return_value"))
     except KlinehouseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(1) from None

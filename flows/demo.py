@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
+from dataclasses import replace
 from datetime import date
 
 import structlog
 from pydantic import SecretStr
-from rich.console import Console
-from rich.table import Table
 
 SYMBOLS = ["AAPL.US", "GOOG.US", "IBM.US", "MSFT.US"]
 FIRST_DAY = date(2000, 3, 1)
@@ -30,6 +28,7 @@ def main() -> None:
     from flows.adhoc import server
     from flows.research import Researched, research
     from flows.settings import Settings, use
+    from flows.show import show_research
     from tasks.simulator.market import us_equities
     from tasks.simulator.server import Simulator
 
@@ -46,48 +45,10 @@ def main() -> None:
         )
         with use(settings):
             found: Researched = research(SYMBOLS, interval="1d", start=FIRST_DAY)
-    seconds = {"imports": loaded, "market, Prefect server": ready - loaded, **found.seconds}
-    _show(found, seconds | {"all": time.monotonic() - began}, prefect)
-
-
-def _show(found: object, seconds: dict[str, float], prefect: str) -> None:
-    from flows.research import Researched
-
-    assert isinstance(found, Researched)  # noqa: S101  (typed here so that importing this file stays light)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title=f"{found.sweeps[0].strategy}, daily bars, out of sample after costs", title_justify="left")
-    for name in (
-        "symbol",
-        "bars",
-        "tried",
-        "chosen",
-        "return",
-        "buy & hold",
-        "Sharpe",
-        "drawdown",
-        "trades",
-        "verdict",
-    ):
-        table.add_column(name, justify="left" if name in ("symbol", "chosen", "verdict") else "right")
-    for line in found.sweeps:
-        table.add_row(
-            line.symbol,
-            f"{line.bars:,}",
-            str(line.combinations),
-            " ".join(f"{name} {value}" for name, value in line.params.items()),
-            f"{line.total_return:+.1%}",
-            f"{line.benchmark_return:+.1%}",
-            f"{line.sharpe:.2f}",
-            f"{line.max_drawdown:.1%}",
-            str(line.trades),
-            "survives" if line.passed else "nothing survives",
-        )
-    console.print(table)
-    console.print("Seconds:", ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items()))
-    for path in found.reports:
-        console.print(f"Report: {os.path.relpath(path)}", highlight=False)
-    console.print(f"Lake:   {LAKE_ROOT}  (try: klinehouse sql --root {LAKE_ROOT} 'SUMMARIZE klines')", highlight=False)
-    console.print(f"Runs:   {prefect.removesuffix('/api')}  (the server stays for the next run; `make stop` ends it)")
+    seconds = {"imports": loaded, "market and Prefect server": ready - loaded, **found.seconds}
+    show_research(replace(found, seconds=seconds | {"all": time.monotonic() - began}))
+    print(f"Lake:   {LAKE_ROOT} (try: klinehouse sql --root {LAKE_ROOT} 'SUMMARIZE klines')")
+    print(f"Runs:   {prefect.removesuffix('/api')} (the server stays for the next run; `make stop` ends it)")
 
 
 if __name__ == "__main__":

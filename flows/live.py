@@ -4,9 +4,10 @@ It lives in a process of its own: ``python -m flows.live BTCUSDT ETHUSDT`` serve
 begins a run of it. Never under the process worker, which kills a run in 0.05 s without letting it clean up, and never
 with a deployment concurrency limit, whose lease kills a healthy run when the server restarts. A file lock is what
 keeps a second one out. SIGTERM, SIGINT, both at once or twice, and a cancel from the UI all end it clean.
-"""
 
-from __future__ import annotations
+No postponed annotations here: the runner pickles a served flow by value, and names that only annotations use would be
+left behind.
+"""
 
 import asyncio
 import signal

@@ -25,6 +25,16 @@ StrategyName = Annotated[
 AtOnce = Annotated[int, Field(ge=1, le=32, description="Partitions worked on at the same time.")]
 
 
+def check_strategy(name: str) -> None:
+    """Refuse an unknown strategy before anything is fetched or compiled.
+
+    Raises:
+        InputError: There is no strategy of that name; the message lists those there are.
+    """
+    if name not in strategy_names():
+        raise InputError(f"strategy: expected one of {' '.join(strategy_names())}, found {name!r}")
+
+
 def span(interval: str, start: date, end: date | None, *, now: datetime | None = None) -> tuple[datetime, datetime]:
     """Return the days as a half-open range of opens whose bars are closed at `now` (this moment by default).
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.adhoc import flow
 from flows.backfill import Backfilled, backfill
 from flows.features import features
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy
 from flows.quality import quality
 from flows.settings import load
 from flows.steps import log, publish_link, publish_markdown, publish_table, step, subflow
@@ -81,6 +81,7 @@ async def research(
     Raises:
         RejectedDataError: Quality rejected a partition; the message names it.
     """
+    check_strategy(strategy)
     settings, seconds = load(), dict[str, float]()
     out_dir = str(settings.report_dir.absolute())
     days = {"symbols": symbols, "interval": interval, "start": start, "end": end}

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from flows.adhoc import flow
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, span
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy, span
 from flows.settings import load
 from flows.steps import Progress, publish_table, step
 from flows.vendor import calendar_of
@@ -44,6 +44,7 @@ async def sweep(
     Returns:
         One headline a symbol; the lake has the rest under its run_id.
     """
+    check_strategy(strategy)
     settings = load()
     first, last = span(interval, start, end, now=settings.market_now)
     summaries = []

@@ -1,0 +1,88 @@
+"""The command line: the flows' own parameters, their results, and errors in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.show import show
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs `klinehouse` in an empty folder, on the simulated market."""
+    monkeypatch.setenv("KLINEHOUSE_MARKET", "simulator")
+    monkeypatch.setenv("KLINEHOUSE_PLAN", "enterprise")
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flows.cli", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_help_lists_every_flow_without_loading_one(run: Run) -> None:
+    """`--help` answers at once and names what there is."""
+    done = run("--help")
+    assert done.returncode == 0
+    assert all(
+        name in done.stdout for name in ("backfill", "quality", "features", "sweep", "research", "maintain", "sql")
+    )
+
+
+def test_a_backfill_is_planned_then_run_then_queried(run: Run) -> None:
+    """The plan asks for nothing, the run fills the lake, and SQL reads it."""
+    days = ("BTCUSDT", "--interval", "1h", "--start", "2025-01-01", "--end", "2025-02-01", "--no-orchestration")
+    planned = run("backfill", *days, "--plan")
+    assert planned.returncode == 0
+    assert "1 requests for 744 bars" in planned.stderr
+    assert "the lake is empty" in run("sql", "SELECT count(*) FROM klines").stderr
+    done = run("backfill", *days)
+    assert "744" in done.stdout
+    counted = run("sql", "SELECT symbol, count(*) AS bars FROM klines GROUP BY symbol")
+    assert "744" in counted.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("backfill", "BTCUSDT", "--interval", "7m"), '"1m"'),
+        (("backfill", "BTCUSDT", "--at-once", "0", "--no-orchestration"), "greater than or equal to 1"),
+        (("backfill", "BTCUSDT", "--start", "2999-01-01", "--no-orchestration"), "expected start before end"),
+        (("backfill", "BTCUSDT", "--source", "nowhere", "--no-orchestration"), "source: expected"),
+        (("sweep", "BTCUSDT", "--strategy", "magic", "--no-orchestration"), "ma_crossover"),
+    ],
+)
+def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    """The error says what was expected; there is no traceback, and the exit code is not 0."""
+    done = run(*arguments)
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_results_are_shown_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lists of records become a table: numbers grouped, days as days, hashes and empty columns left out."""
+
+    @dataclass
+    class Row:
+        symbol: str
+        rows: int
+        start: datetime
+        content_hash: str
+        error: str
+
+    show([Row("BTCUSDT", 12_345, datetime(2025, 1, 2, tzinfo=UTC), "abc", "")])
+    out = capsys.readouterr().out
+    assert "12,345" in out
+    assert "2025-01-02" in out
+    assert "abc" not in out
+    assert "error" not in out
