@@ -51,8 +51,12 @@ stop: install ## stop the Prefect server that a demo or an ad-hoc run left runni
 proof-writers: install ## two processes on one partition, 200 rounds
 	@PROOF_ROUNDS=200 $(BIN)/python -m pytest tests/lake/test_writers.py
 
-proof-quality: install ## 78 million bars judged within a minute, every injected defect found (builds a 3 GB lake)
+proof-quality: install ## 78 million bars judged within a minute, every injected defect found (builds a 1 GB lake)
 	@$(BIN)/python -m benchmarks.quality_lake --rows $(or $(ROWS),78840000)
+
+bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
+	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \
+		$(BIN)/python -m benchmarks.$$script || missed=1; done; exit $$missed
 
 bench-features: install ## feature kernels against the article's loop, pandas and TA-Lib; the leak prover's time
 	@$(BIN)/python -m benchmarks.features
