@@ -13,6 +13,7 @@ from lake.timeline import Interval, utc
 from lake.timeline import interval as interval_named
 from tasks.quality import quarantine
 from tasks.quality.expected import expected_opens, listings
+from tasks.quality.parts import Part
 from tasks.quality.plan import Market
 from tasks.quality.profile import Check, agreed, bad_rows, findings, profile, sight
 from tasks.quality.profiles import append_profiles, keyed
@@ -64,21 +65,13 @@ def check(
         thresholds=thresholds,
         fine=fine,
     )
-    record = keyed(
-        found.profile,
-        found.seen,
-        symbol=symbol,
-        start=start,
-        end=end,
-        market=Market(calendar, thresholds),
-        bars=bars,
-        fine=fine,
-        now=now,
-    )
+    part = Part(start, end, bars, fine, found.seen)
+    record = keyed(found.profile, part, symbol=symbol, market=Market(calendar, thresholds), now=now)
     verdict = verdict_of(record.row(0, named=True), found.findings, released_contents(lake, interval))
     quarantine.put(lake, symbol, interval, {(start, end): found.bad_rows})
-    append_profiles(lake, record)
     store(lake, [verdict], thresholds_json=[thresholds.model_dump_json()], calendar=[calendar], tier="partition")
+    # last: a profile on record says that its partition has a verdict
+    append_profiles(lake, record)
     return verdict
 
 

@@ -11,8 +11,9 @@ from lake.digest import content_hash
 from lake.schema import TIMESTAMP
 from lake.store import Lake
 from lake.timeline import utc
+from tasks.quality.parts import Part
 from tasks.quality.plan import Market
-from tasks.quality.profile import PROFILE, Sight
+from tasks.quality.profile import PROFILE
 from tasks.quality.rules import suite_version
 
 PROFILES = "quality/profiles"
@@ -34,27 +35,17 @@ PROFILE_TABLE: dict[str, pl.DataType] = {
 
 
 def keyed(
-    profile: pl.DataFrame,
-    seen: Sight,
-    *,
-    symbol: str,
-    start: datetime,
-    end: datetime,
-    market: Market,
-    bars: pl.DataFrame,
-    fine: pl.DataFrame | None,
-    now: datetime,
-    fingerprint: str = "",
+    profile: pl.DataFrame, part: Part, *, symbol: str, market: Market, now: datetime, fingerprint: str = ""
 ) -> pl.DataFrame:
     """Return a partition's profile as a row of `PROFILE_TABLE`: whose it is and what it follows from."""
-    content, version = content_hash([bars]), suite_version(market.thresholds)
-    finer = "" if fine is None else content_hash([fine])
-    basis = (content, finer, version, market.calendar, seen.expected_rows, min(utc(now), end))
+    content, version = content_hash([part.bars]), suite_version(market.thresholds)
+    finer = "" if part.fine is None else content_hash([part.fine])
+    basis = (content, finer, version, market.calendar, part.seen.expected_rows, min(utc(now), part.end))
     row = {
         "symbol": symbol,
-        "interval": seen.interval.name,
-        "partition_start": start,
-        "partition_end": end,
+        "interval": part.seen.interval.name,
+        "partition_start": part.start,
+        "partition_end": part.end,
         "content_hash": content,
         "fingerprint": fingerprint,
         "judged_on": hashlib.sha256(repr(basis).encode()).hexdigest()[:16],

@@ -91,7 +91,8 @@ def check_lake(
     if profiles.height:
         scored = _scored(profiles, before, chunks)
         fresh = scored.join(before, on=[*KEY, "judged_on"], how="anti")
-        verdicts = _judged(lake, fresh, chunks, now)
+        verdicts = _judged(lake, fresh, chunks, now) if fresh.height else []
+        # last: a profile on record says that its partition has a verdict
         append_profiles(lake, scored)
     count = {status: sum(v.status == status for v in verdicts) for status in ("pass", "warn", "reject")}
     return LakeReceipt(
@@ -120,22 +121,13 @@ def _changed(lake: Lake, chunks: Sequence[Chunk], before: pl.DataFrame, now: dat
 
 
 def _profiles(lake: Lake, chunk: Chunk, now: datetime) -> pl.DataFrame:
-    rows = [
+    market, mark = chunk.market, chunk.fingerprint
+    return pl.concat(
         keyed(
-            profile(part.seen, chunk.market.thresholds),
-            part.seen,
-            symbol=chunk.symbol,
-            start=part.start,
-            end=part.end,
-            market=chunk.market,
-            bars=part.bars,
-            fine=part.fine,
-            now=now,
-            fingerprint=chunk.fingerprint,
+            profile(part.seen, market.thresholds), part, symbol=chunk.symbol, market=market, now=now, fingerprint=mark
         )
         for part in parts(lake, chunk, now)
-    ]
-    return pl.concat(rows)
+    )
 
 
 def _scored(profiles: pl.DataFrame, before: pl.DataFrame, chunks: Sequence[Chunk]) -> pl.DataFrame:
@@ -145,15 +137,13 @@ def _scored(profiles: pl.DataFrame, before: pl.DataFrame, chunks: Sequence[Chunk
     scores = outlier_scores(together)[: profiles.height]
     limits = {chunk.symbol: chunk.market.thresholds for chunk in chunks}
     interval = chunks[0].interval
-    parts = [
-        part.with_columns(
-            cross_symbol_outlier=flags("partition", limits[str(symbol)], interval)["cross_symbol_outlier"].cast(
-                pl.Int64
-            )
-        )
-        for (symbol,), part in profiles.with_columns(scores).group_by("symbol", maintain_order=True)
-    ]
-    return pl.concat(parts)
+
+    def judged(symbol: str, own: pl.DataFrame) -> pl.DataFrame:
+        flag = flags("partition", limits[symbol], interval)["cross_symbol_outlier"]
+        return own.with_columns(cross_symbol_outlier=flag.cast(pl.Int64))
+
+    by_symbol = profiles.with_columns(scores).group_by("symbol", maintain_order=True)
+    return pl.concat(judged(str(symbol), own) for (symbol,), own in by_symbol)
 
 
 def _judged(lake: Lake, profiles: pl.DataFrame, chunks: Sequence[Chunk], now: datetime) -> list[Verdict]:
@@ -172,14 +162,13 @@ def _judged(lake: Lake, profiles: pl.DataFrame, chunks: Sequence[Chunk], now: da
         quarantine.put(lake, own[0].symbol, own[0].interval.name, spans)
         verdicts += found
         markets += [own[0].market] * len(found)
-    if verdicts:
-        store(
-            lake,
-            verdicts,
-            thresholds_json=[market.thresholds.model_dump_json() for market in markets],
-            calendar=[market.calendar for market in markets],
-            tier="lake",
-        )
+    store(
+        lake,
+        verdicts,
+        thresholds_json=[market.thresholds.model_dump_json() for market in markets],
+        calendar=[market.calendar for market in markets],
+        tier="lake",
+    )
     return verdicts
 
 

@@ -123,6 +123,22 @@ def test_only_the_changed_partition_is_judged_again(lake: Lake, make_bars: Make)
     assert set(_statuses(lake).values()) == {"pass"}
 
 
+@pytest.mark.parametrize("step", ["quarantine.put", "store", "append_profiles"])
+def test_a_crash_between_two_steps_is_made_good_by_the_next_run(
+    lake: Lake, make_bars: Make, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Wherever a run dies, the next one leaves the same verdicts and quarantine as if nothing had happened."""
+    _fill(lake, make_bars, low=pl.when(ROW == 100).then(-1.0).otherwise("low"))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"tasks.quality.whole_lake.{step}", lambda *_, **__: pytest.exit("killed", returncode=1))
+        with pytest.raises(pytest.exit.Exception):
+            check_lake(lake, "30m")
+    assert len(check_lake(lake, "30m").rejected) == 1
+    assert sorted(_statuses(lake).values()) == ["pass", "pass", "pass", "reject"]
+    assert quarantine.read(lake)["timestamp"].to_list() == [START + 100 * STEP]
+    assert read_profiles(lake, "30m").height == 4
+
+
 def test_other_limits_judge_everything_anew(lake: Lake, make_bars: Make) -> None:
     """A verdict belongs to the limits it was reached by; changing a symbol's limits judges that symbol again."""
     _fill(lake, make_bars)
