@@ -83,6 +83,7 @@ def _key(subject: Subject, bars: pl.DataFrame, code: Iterable[Path], seed: int) 
         "interval": subject.interval,
         "known_at_open": sorted(subject.known_at_open),
         "holes": subject.holes,
+        "converges": subject.converges,
         "seed": seed,
         "room": features_code(),
         "code": hash_files(code),

@@ -43,22 +43,24 @@ class Subject:
     Attributes:
         name: For messages and the cache.
         compute: Bars → ``timestamp`` and columns, one row a bar. Where `longer` is given it is the second argument.
-        warm_up: Bars after which a value no longer depends on where the data begins; None claims nothing.
+        warm_up: Bars before the first value; from there on it must not depend on where the data begins.
         days: Calendar days it looks back besides.
         interval: Of the bars; needed with `longer`.
         longer: Interval → its bars, for computations that join them.
         known_at_open: Columns that are known when their bar opens; the others are known at its close.
         holes: Whether it takes null values and missing bars.
+        converges: False where independence of the beginning is not claimed: sums since then, averages slow to forget.
     """
 
     name: str
     compute: Compute
-    warm_up: int | None
+    warm_up: int
     days: int = 0
     interval: str | None = None
     longer: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     known_at_open: frozenset[str] = frozenset()
     holes: bool = True
+    converges: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def check(subject: Subject, bars: pl.DataFrame, *, seed: int = 0) -> Proof:
     Raises:
         InputError: There are too few bars for the subject's warm-up, or its rows are not those of the bars.
     """
-    least = 2 * (subject.warm_up or 0) + 2 * _MARGIN
+    least = 2 * subject.warm_up + 2 * _MARGIN
     if bars.height < least:
         raise InputError(f"prover: {subject.name}: expected at least {least} bars, found {bars.height}; take more bars")
     began, trial = time.perf_counter(), _Trial(subject, Scene(bars, subject.longer), np.random.default_rng(seed))
@@ -156,7 +158,7 @@ class _Trial:
         self.subject, self.scene, self.rng, self.runs = subject, scene, rng, 0
 
     def leaks(self) -> Iterator[Leak]:
-        size, warm_up = self.scene.bars.height, self.subject.warm_up or 0
+        size, warm_up = self.scene.bars.height, self.subject.warm_up
         whole = self.compute(self.scene)
         early = {1, 2, warm_up // 2, warm_up, warm_up + 1}
         inner = self.rng.integers(size // 10, size, 4)
@@ -165,7 +167,7 @@ class _Trial:
         if self.subject.holes:
             yield from self.holes()
         yield from self.local()
-        if self.subject.warm_up is not None:
+        if self.subject.converges:
             yield from self.later_starts(whole)
         if self.subject.longer:
             yield from self.unclosed(whole)
@@ -227,11 +229,11 @@ class _Trial:
         timestamps = (scene or self.scene).bars["timestamp"]
         row = min(row, len(timestamps) - 1)
         first = timestamps.search_sorted(timestamps[row] - timedelta(days=self.subject.days))
-        return max((self.subject.warm_up or 0), row - int(first)) + _MARGIN
+        return max(self.subject.warm_up, row - int(first)) + _MARGIN
 
     def later_starts(self, whole: pl.DataFrame) -> Iterator[Leak]:
         timestamps, size = self.scene.bars["timestamp"], self.scene.bars.height
-        warm_up = self.subject.warm_up or 0
+        warm_up = self.subject.warm_up
         for start in map(int, self.rng.integers(1, size // 2 - warm_up, 3)):
             days = timestamps.search_sorted(timestamps[start] + timedelta(days=self.subject.days))
             first = max(start + warm_up, int(days))

@@ -26,7 +26,8 @@ def subject(name: str, column: Column, *, at_open: bool = False) -> Subject:
         value = pl.Series(value, nan_to_null=False) if isinstance(value, np.ndarray) else value
         return bars.select("timestamp").with_columns(bars.select(value.alias(name)).to_series())
 
-    return Subject(name, compute, None, interval="1m", known_at_open=frozenset({name} if at_open else ()))
+    known_at_open = frozenset({name} if at_open else ())
+    return Subject(name, compute, 0, interval="1m", known_at_open=known_at_open, converges=False)
 
 
 def close_of(bars: pl.DataFrame) -> np.ndarray:

@@ -97,8 +97,12 @@ def test_a_longer_bar_is_available_when_it_has_closed(scene: pl.DataFrame) -> No
 
 def test_a_warm_up_that_is_too_short_is_caught(scene: pl.DataFrame) -> None:
     """An average of 20 bars that claims 5, and a sum since the beginning, depend on where the data begins."""
-    short = dataclasses.replace(subject("short", lambda bars: CLOSE.ewm_mean(span=20, adjust=False)), warm_up=5)
-    endless = dataclasses.replace(subject("endless", lambda bars: pl.col("volume").cum_sum()), warm_up=100)
+    short = dataclasses.replace(
+        subject("short", lambda bars: CLOSE.ewm_mean(span=20, adjust=False)), warm_up=5, converges=True
+    )
+    endless = dataclasses.replace(
+        subject("endless", lambda bars: pl.col("volume").cum_sum()), warm_up=100, converges=True
+    )
     for item in (short, endless):
         assert {leak.check for leak in check(item, scene[:4000]).leaks} == {"warm_up"}
 
@@ -135,7 +139,7 @@ def test_too_few_bars_prove_nothing(scene: pl.DataFrame) -> None:
 
 def test_rows_that_are_not_the_bars_are_refused(scene: pl.DataFrame) -> None:
     """A computation that drops rows cannot be compared bar by bar, and says so."""
-    dropping = Subject("dropping", lambda bars: bars.select("timestamp", "close").drop_nulls()[1:], None)
+    dropping = Subject("dropping", lambda bars: bars.select("timestamp", "close").drop_nulls()[1:], 0)
     with pytest.raises(InputError, match="expected one row a bar"):
         check(dropping, scene[:1000])
 

@@ -1,0 +1,51 @@
+"""A strategy's signals under the leak prover, before any sweep trusts them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lake.store import Lake
+from tasks.features.proofs import prove_once
+from tasks.features.prover import Proof, Subject
+from tasks.strategies.strategy import Params, Strategy, bar_matrix
+
+
+def signals(strategy: Strategy, params: Params, bars: pl.DataFrame) -> pl.DataFrame:
+    """Return ``timestamp``, ``entries`` and ``exits`` of one parameter set, each known when its bar closes."""
+    matrix = bar_matrix(bars)
+    rows = np.vstack([item.compute(matrix) for item in strategy.indicators(params)])
+    entries, exits = np.empty(bars.height, np.bool_), np.empty(bars.height, np.bool_)
+    strategy.signal(matrix, rows, np.arange(len(rows)), params.vector(), entries, exits)
+    return bars.select("timestamp", entries=pl.Series(entries), exits=pl.Series(exits))
+
+
+def strategy_subject(strategy: Strategy, params: Params, interval: str) -> Subject:
+    """Return a strategy with one parameter set as the prover takes it.
+
+    A strategy's warm-up ends at its first signal; Wilder's averages have not forgotten their start by then, so that
+    signals need not be those of a later start, and this is not claimed.
+    """
+    return Subject(
+        f"{strategy.name} {params.model_dump_json()}",
+        lambda bars: signals(strategy, params, bars),
+        strategy.warm_up(params),
+        interval=interval,
+        converges=False,
+    )
+
+
+def prove_strategy(
+    lake: Lake, strategy: Strategy, params: Mapping[str, object], bars: pl.DataFrame, interval: str
+) -> Proof:
+    """Prove that a strategy's signals do not see the future, or look up that it was done for this code and these bars.
+
+    Raises:
+        LookAheadError: A signal saw the future; the message names it with the bar and both values.
+    """
+    subject = strategy_subject(strategy, strategy.params(**params), interval)
+    return prove_once(lake, subject, bars, code=[Path(inspect.getfile(strategy.params))])
