@@ -43,8 +43,18 @@ def bars() -> Callable[..., pl.DataFrame]:
 
 @pytest.fixture(scope="session")
 def bitcoin() -> pl.DataFrame:
-    """Real one-minute bars of a bitcoin perpetual."""
-    path = SHARED / "BTC-PERP.1m.parquet"
+    """5,000 real one-minute bars of a bitcoin perpetual."""
+    return _real("BTC-PERP.1m.parquet").head(5_000)
+
+
+@pytest.fixture(scope="session")
+def nvidia() -> pl.DataFrame:
+    """Real daily bars of NVIDIA, 1999 to 2014."""
+    return _real("NVDA.US.1d.parquet")
+
+
+def _real(name: str) -> pl.DataFrame:
+    path = SHARED / name
     if not path.exists():
         pytest.skip("the real bars in ../shared/data are not part of this checkout")
     return as_bars(pl.read_parquet(path))
