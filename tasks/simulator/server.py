@@ -21,6 +21,7 @@ from aiohttp import web
 
 from tasks.errors import InputError
 from tasks.simulator.answers import Answers, Dialect
+from tasks.simulator.binance import Binance
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.desk import Desk
 from tasks.simulator.entry import OrderEntry
@@ -260,6 +261,7 @@ class Simulator:
         self._realtime.join(app)
         self._entry.join(app)
         self._private.join(app)
+        Binance(self._desk, self._keys, self._entry).join(app)
         self._steering().join(app)
         app.router.add_route("*", "/{tail:.*}", not_found)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -10,7 +10,10 @@ import urllib.request
 import pytest
 
 from tasks.errors import InputError
-from tasks.simulator.__main__ import faults_of, main, market_of, parser
+from tasks.simulator.__main__ import clock_of, faults_of, main, market_of, parser
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.faults import Faults, StreamFaults
+from tasks.simulator.orderfaults import OrderFaults
 
 
 def test_it_prints_its_address_and_key_and_stops_when_told() -> None:
@@ -37,15 +40,35 @@ def _last(process: subprocess.Popen, line: str) -> bool:
 
 def test_faults_are_read_by_name() -> None:
     """Numbers become the field's type."""
-    faults = faults_of(["missing_p=0.25", "retry_after_s=3", "retry_after_as_date=1"])
+    faults = faults_of(Faults(), ["missing_p=0.25", "retry_after_s=3", "retry_after_as_date=1"])
     assert (faults.missing_p, faults.retry_after_s, faults.retry_after_as_date) == (0.25, 3, True)
+
+
+def test_lists_words_and_switched_off_numbers_are_read() -> None:
+    """Endings are a list, uniqueness a word, a code a whole number, a retention any number."""
+    stream = faults_of(StreamFaults(), ["endings=rst,fin", "connect_code=3001"])
+    orders = faults_of(OrderFaults(), ["uniqueness=open", "retention_s=1.5"])
+    assert (stream.endings, stream.connect_code) == (("rst", "fin"), 3001)
+    assert (orders.uniqueness, orders.retention_s) == ("open", 1.5)
+
+
+def test_time_passes_only_when_a_speed_is_asked_for() -> None:
+    """Without a speed the clock is what --now says, with one it runs and ends with the data."""
+    still = parser().parse_args(["--end", "2025-01-02"])
+    running = parser().parse_args(["--end", "2025-01-02", "--speed", "inf"])
+    market = market_of(still)
+    assert clock_of(still, market) is None
+    clock = clock_of(running, market)
+    assert isinstance(clock, MarketClock)
+    assert clock.driven
+    assert clock() == market.clock() - 3_600_000
 
 
 @pytest.mark.parametrize("text", ["zap=1", "drop_p=often", "drop_p=2", "drop_p"])
 def test_unknown_faults_are_refused(text: str) -> None:
     """A wrong name, a word, an impossible probability and no value at all are told, not ignored."""
     with pytest.raises(InputError):
-        faults_of([text])
+        faults_of(Faults(), [text])
 
 
 def test_a_replay_without_files_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -371,3 +371,48 @@ async def test_orders_follow_a_passing_clock(small_market: Market) -> None:
         await trader.place("a", quantity="0.01", order_type="limit", price=f"{float(bid) - 5:.1f}")
         assert (await _pushed(socket, 1)) == [("order", "new")]
         assert (await _pushed(socket, 1))[0][0] == "fill"
+
+
+WINDOW_MS = 900
+
+
+async def _send_and_die(trader: Trader, client_order_id: str) -> None:
+    """Send an order and leave while the gateway holds it, as a client killed in the middle does."""
+    sent = {"timestamp": int(time.time() * 1000), "recv_window": WINDOW_MS}
+    placing = asyncio.ensure_future(trader.place(client_order_id, quantity="0.01", **sent))
+
+    async def held_or_done() -> bool:
+        return placing.done() or f"place {client_order_id} #1" in {item.target for item in trader.sim.injected}
+
+    await _until(held_or_done)
+    placing.cancel()
+
+
+async def _recover(trader: Trader, client_order_id: str, *, patient: bool) -> None:
+    """Place an order again unless the venue knows it; the patient first wait until its deadline has passed."""
+    if patient:
+        await asyncio.sleep(WINDOW_MS / 1000 + 0.02)
+    code, _ = await trader.call("GET", "/v1/orders", client_order_id=client_order_id)
+    while code == 6001:
+        fresh = {"timestamp": int(time.time() * 1000), "recv_window": 60_000}
+        code, _ = await trader.place(client_order_id, quantity="0.01", **fresh)
+
+
+@pytest.mark.parametrize("patient", [True, False])
+async def test_only_the_patient_recover_without_doubles(small_market: Market, patient: bool) -> None:
+    """Asking before the deadline doubles orders that a ghost still carries; asking after it never does.
+
+    The simulator must be able to tell the two apart, or tests of recovery against it would be blind.
+    """
+    names = [f"order{number}" for number in range(20)]
+    async with trading(small_market, OrderFaults(uniqueness="none", ghost_p=0.7, ghost_s=0.8)) as trader:
+
+        async def live_twice(name: str) -> None:
+            await _send_and_die(trader, name)
+            await _recover(trader, name, patient=patient)
+
+        await asyncio.gather(*(live_twice(name) for name in names))
+        await asyncio.sleep(0.8)  # the last ghosts
+        placed = [order["client_order_id"] for order in (await trader.truth())["orders"]]
+    assert set(placed) == set(names)
+    assert (len(placed) == len(names)) is patient
