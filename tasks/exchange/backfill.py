@@ -23,16 +23,15 @@ import polars as pl
 import structlog
 from filelock import AsyncFileLock
 
-from lake.absences import Reason, to_fetch
+from lake.absences import TO_FETCH, Reason, to_fetch
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
-from lake.schema import BARS
 from lake.store import Lake, WriteReceipt
 from lake.timeline import interval as grid_of
 from lake.timeline import utc
 from tasks.errors import KlinehouseError, TransientError
 from tasks.exchange.fetch import iter_pages
-from tasks.exchange.page import within
+from tasks.exchange.page import missing_opens
 from tasks.exchange.plan import BackfillPlan, PlanLine, Range, pack_windows, plan_line
 from tasks.exchange.receipt import BackfillReceipt, Counts, PageProgress, Progress
 from tasks.exchange.request import PAGE_BARS, Window
@@ -41,7 +40,9 @@ from tasks.exchange.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
 
-#: Reasons of absent bars that a receipt lists: the market was open, and the bar is not there.
+#: Absent bars that nothing explains yet.
+_WANTED = pl.col("reason").is_in([reason.value for reason in TO_FETCH])
+#: Absent bars that a receipt lists: the market was open, and the bar is not there.
 _UNEXPECTED = (Reason.VENDOR_EMPTY, Reason.TO_RETRY, Reason.NOT_FETCHED)
 
 
@@ -145,7 +146,7 @@ class Backfill:
         began = time.monotonic()
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with AsyncFileLock(self._scratch / f"{self._start:%Y%m%dT%H%M}.lock"):
-            self._commit()  # what a killed run left
+            self._commit(list(self._spool.pages()))  # what a killed run left
             absent = self.absences()
             if refresh or to_fetch(absent):
                 absent = await self._fetch_all(absent, refresh, progress)
@@ -168,16 +169,16 @@ class Backfill:
                 if not ranges:
                     break
                 windows = pack_windows(self._key[1], ranges, self.expected, vendor.page_bars)
-                await self._round(vendor, windows, progress)
-                absent = self.absences()
+                whole = await self._round(vendor, windows, progress)
+                absent = absent.filter(~_WANTED) if whole else self.absences()
                 ranges = to_fetch(absent)
             self._counts.requests = vendor.requests
         return absent
 
-    async def _round(self, vendor: BarSource, windows: list[Window], progress: Progress | None) -> None:
-        """Fetch the windows and commit them; after a failure, commit what came before it."""
+    async def _round(self, vendor: BarSource, windows: list[Window], progress: Progress | None) -> bool:
+        """Fetch the windows, commit them, return whether they lacked nothing; after a failure, commit what came."""
         symbol, interval = self._key
-        done = 0
+        pages: list[Spooled] = []
         try:
             async for page in iter_pages(
                 vendor,
@@ -188,55 +189,57 @@ class Backfill:
                 now=self._now,
                 concurrency=self._source.concurrency,
             ):
-                self._spool.save(page, self._now)
+                pages.append(self._spool.save(page, self._now))
                 self._counts.add(page)
-                done += 1
                 if progress is not None:
-                    progress(PageProgress(symbol, self._counts.rows, vendor.requests, done, len(windows)))
+                    progress(PageProgress(symbol, self._counts.rows, vendor.requests, len(pages), len(windows)))
         except KlinehouseError as error:
-            self._commit()
+            self._commit(pages)
             if isinstance(error, TransientError):
-                failed = windows[done]
+                failed = windows[len(pages)]
                 self._ledger.record_failure(symbol, interval, failed.start, failed.end, detail=type(error).__name__)
             raise
-        self._commit()
+        return self._commit(pages)
 
-    def _commit(self) -> None:
-        """Write the spooled pages, record for which times the vendor had no more than these, drop them."""
-        pages = list(self._spool.pages())
+    def _commit(self, pages: list[Spooled]) -> bool:
+        """Write the pages, record for which times the vendor had no more than these, drop them from the spool.
+
+        Returns:
+            Whether the pages lacked nothing that was expected.
+        """
         if not pages:
-            return
-        bars = _merged([page.bars for page in pages])
+            return True
+        bars = _merged([one.page.bars for one in pages])
         if not bars.is_empty():
             self._counts.add_write(self._write(bars))
-        self._record(pages)
+        short = [one for one in pages if not missing_opens(one.page, self.expected).is_empty()]
+        self._record(short)
         self._spool.clear()
+        return not short
 
     def _write(self, bars: pl.DataFrame) -> WriteReceipt:
         symbol, interval = self._key
         first, last = bars["timestamp"][0], grid_of(interval).next(bars["timestamp"][-1])
         return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
 
-    def _record(self, pages: list[Spooled]) -> None:
+    def _record(self, short: list[Spooled]) -> None:
         """Record the answers that lacked expected bars; a bar with two values was not answered."""
         symbol, interval = self._key
-        short = [page for page in pages if self._lacks(page)]
-        for asked_at in sorted({page.asked_at for page in short}):
-            answers = [page for page in short if page.asked_at == asked_at]
-            ranges = [part for page in answers for part in _without(page.window, page.conflicts, interval)]
-            once = hashlib.sha256("".join(page.name for page in answers).encode()).hexdigest()[:24]
+        for asked_at in sorted({one.asked_at for one in short}):
+            answers = [one for one in short if one.asked_at == asked_at]
+            ranges = [part for one in answers for part in _without(one.page.window, one.page.conflicts, interval)]
+            once = hashlib.sha256("".join(one.name for one in answers).encode()).hexdigest()[:24]
             self._ledger.record_answers(symbol, interval, ranges, asked_at=asked_at, once=once)
-        for opened in {opened for page in pages for opened in page.conflicts}:
+        for opened in sorted({opened for one in short for opened in one.page.conflicts}):
             after = grid_of(interval).next(opened)
             self._ledger.record_failure(symbol, interval, opened, after, detail="served with two values")
-
-    def _lacks(self, page: Spooled) -> bool:
-        return not within(self.expected, page.window).is_in(page.bars["timestamp"].implode()).all()
 
 
 def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
     """Return pages as one sorted frame; where windows overlap, the later window's bar is kept."""
-    bars = pl.concat(parts) if parts else pl.DataFrame(schema=BARS)
+    bars = pl.concat(parts)
+    if (bars["timestamp"].to_physical().diff() > 0).all():  # the usual case; sorting would cost as much as parsing
+        return bars
     return bars.unique("timestamp", keep="last").sort("timestamp")
 
 

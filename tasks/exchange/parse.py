@@ -170,6 +170,8 @@ class _KlineEnvelope(msgspec.Struct):
     message: str = ""
 
 
+#: The columns of a frame in the order of Kline's fields; open interest comes last and is left out.
+_VALUES = tuple(name for name in BARS if name != "timestamp")
 T = TypeVar("T")
 _HEAD = msgspec.json.Decoder(_Head)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -271,10 +273,9 @@ def _name_bar(body: bytes, complaint: str) -> str:
 
 
 def _frame(klines: list[Kline]) -> pl.DataFrame:
-    columns = {name: [getattr(bar, name) for bar in klines] for name in BARS if name != "timestamp"}
-    times = pl.Series("timestamp", [bar.time for bar in klines], dtype=pl.Int64)
-    schema = {name: kind for name, kind in BARS.items() if name != "timestamp"}
-    return pl.DataFrame(columns, schema=schema).insert_column(0, (times * 1_000).cast(TIMESTAMP))
+    times, *values = zip(*map(msgspec.structs.astuple, klines), strict=True) if klines else [()] * 8
+    columns = {name: pl.Series(column, dtype=pl.Float64) for name, column in zip(_VALUES, values, strict=False)}
+    return pl.DataFrame({"timestamp": (pl.Series(times, dtype=pl.Int64) * 1_000).cast(TIMESTAMP), **columns})
 
 
 def _day(text: str) -> date:

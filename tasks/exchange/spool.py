@@ -28,20 +28,16 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Spooled:
-    """A page on disk.
+    """A page that waits for its commit.
 
     Attributes:
-        window: What was asked for.
+        page: Its window, bars and conflicts; what else was counted of it is not kept.
         asked_at: The market's present when it was asked.
-        bars: What was served, as `Page.bars`.
-        conflicts: Opens of bars that were served with two values.
         name: A name of this one answer, different for every answer of every run.
     """
 
-    window: Window
+    page: Page
     asked_at: datetime
-    bars: pl.DataFrame
-    conflicts: tuple[datetime, ...]
     name: str
 
 
@@ -64,18 +60,23 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def save(self, page: Page, asked_at: datetime) -> None:
-        """Keep a page until it is committed."""
-        bars = BytesIO()
-        page.bars.write_ipc(bars)
+    def save(self, page: Page, asked_at: datetime) -> Spooled:
+        """Keep a page on disk until it is committed, and return it as it is kept."""
+        kept = Spooled(page, asked_at, uuid4().hex)
         ends = (to_ms(page.window.start), to_ms(page.window.end))
         conflicts = [to_ms(moment) for moment in page.conflicts]
-        record = _Record(*ends, to_ms(asked_at), conflicts, uuid4().hex, bars.getvalue())
-        self._folder.mkdir(parents=True, exist_ok=True)
+        bars = BytesIO()
+        page.bars.write_ipc_stream(bars)
+        record = _Record(*ends, to_ms(asked_at), conflicts, kept.name, bars.getvalue())
         target = self._folder / f"{ends[0]}-{ends[1]}.page"
         fresh = target.with_suffix(f".{os.getpid()}")
-        fresh.write_bytes(msgspec.msgpack.encode(record))
+        try:
+            fresh.write_bytes(msgspec.msgpack.encode(record))
+        except FileNotFoundError:
+            self._folder.mkdir(parents=True)
+            fresh.write_bytes(msgspec.msgpack.encode(record))
         fresh.replace(target)
+        return kept
 
     def pages(self) -> Iterator[Spooled]:
         """Yield the pages kept, oldest window first; what a power cut left unreadable is dropped."""
@@ -97,7 +98,7 @@ class Spool:
 
 def _read(path: Path) -> Spooled:
     record = msgspec.msgpack.decode(path.read_bytes(), type=_Record)
-    bars = pl.read_ipc(BytesIO(record.bars)).select(list(BARS))
+    bars = pl.read_ipc_stream(BytesIO(record.bars)).select(list(BARS))
     window = Window(from_ms(record.start), from_ms(record.end))
-    conflicts = tuple(from_ms(moment) for moment in record.conflicts)
-    return Spooled(window, from_ms(record.asked_at), bars, conflicts, record.name)
+    page = Page(window, bars, conflicts=tuple(from_ms(moment) for moment in record.conflicts))
+    return Spooled(page, from_ms(record.asked_at), record.name)

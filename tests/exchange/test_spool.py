@@ -25,17 +25,18 @@ def test_what_is_saved_comes_back_in_order(tmp_path: Path) -> None:
     for first in (100, 0, 20):
         spool.save(page(first), NOW)
     kept = list(Spool(tmp_path / "x").pages())
-    assert [one.window for one in kept] == [page(first).window for first in (0, 20, 100)]
-    assert all(one.bars.equals(page(first).bars) for one, first in zip(kept, (0, 20, 100), strict=True))
+    assert [one.page.window for one in kept] == [page(first).window for first in (0, 20, 100)]
+    assert all(one.page.bars.equals(page(first).bars) for one, first in zip(kept, (0, 20, 100), strict=True))
     assert kept[0].asked_at == NOW
-    assert kept[0].conflicts == (START + MINUTE,)
+    assert len({one.name for one in kept}) == 3
+    assert kept[0].page.conflicts == (START + MINUTE,)
 
 
 def test_an_empty_page_is_an_answer_too(tmp_path: Path) -> None:
     """That the vendor had nothing is worth keeping."""
     spool = Spool(tmp_path / "x")
     spool.save(Page(window(), pl.DataFrame(schema=BARS)), NOW)
-    assert [one.bars.height for one in spool.pages()] == [0]
+    assert [one.page.bars.height for one in spool.pages()] == [0]
 
 
 def test_a_torn_file_is_dropped(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_torn_file_is_dropped(tmp_path: Path) -> None:
     torn = min((tmp_path / "x").glob("*.page"))
     for raw in (torn.read_bytes()[:200], b"", torn.read_bytes()[:-40]):
         torn.write_bytes(raw)
-        assert [one.window for one in spool.pages()] == [page(10).window]
+        assert [one.page.window for one in spool.pages()] == [page(10).window]
         assert not torn.exists()
 
 
