@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime
 
+import numpy as np
 import polars as pl
 
 from lake.calendar import TradingCalendar
@@ -113,3 +114,31 @@ def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFr
     inside = pl.col("timestamp") < pl.col("end")
     reasons = placed.select(reason=pl.when(inside).then("reason").otherwise(pl.lit("fetched_since")))
     return dict(reasons.group_by("reason").len("bars").sort("bars", "reason", descending=[True, False]).iter_rows())
+
+
+#: A trade this many bars from a gap may owe its price to it.
+NEAR_BARS = 10
+
+
+def near_gaps(trades: pl.DataFrame, bars: pl.DataFrame, expected: pl.Series) -> dict[str, float]:
+    """Return how many out-of-sample trades opened or closed near a missing bar, and what they made.
+
+    Args:
+        trades: Rows as `tasks.sweep.result.TRADES` has them.
+        bars: The bars of the run.
+        expected: Every open that the calendar promises over their span; distances are counted in these.
+    """
+    missing = np.flatnonzero(~expected.is_in(bars["timestamp"].implode()).to_numpy())
+    out = trades.filter(pl.col("sample") == "out")
+    if not len(missing) or out.is_empty():
+        return {}
+    near = _close_to(missing, expected, out["entry_timestamp"]) | _close_to(missing, expected, out["exit_timestamp"])
+    return {"trades_near_a_gap": int(near.sum()), "profit_near_a_gap": float(out["pnl"].to_numpy()[near].sum())}
+
+
+def _close_to(missing: np.ndarray, expected: pl.Series, moments: pl.Series) -> np.ndarray:
+    """Return which moments lie within `NEAR_BARS` expected bars of a missing one."""
+    places = expected.search_sorted(moments).to_numpy()
+    after = np.searchsorted(missing, places)
+    distances = [np.abs(places - missing[np.clip(after + step, 0, len(missing) - 1)]) for step in (-1, 0)]
+    return np.minimum(*distances) <= NEAR_BARS

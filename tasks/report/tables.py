@@ -172,12 +172,13 @@ def quality_warning(verdicts: pl.DataFrame) -> str:
     released = sum(row["status"] == "reject" and bool(row.get("release_reason")) for row in rows)
     rejected = sum(row["status"] == "reject" for row in rows) - released
     warned = sum(row["status"] == "warn" for row in rows)
-    parts = [
-        f"{number} {word_}"
-        for number, word_ in ((rejected, "rejected"), (released, "released"), (warned, "warned about"))
-        if number
-    ]
-    return f"Of {len(rows)} partitions of these bars, quality has {', '.join(parts)}." if parts else ""
+    said = (
+        ("rejected", rejected, ""),
+        ("rejected", released, " that a person released"),
+        ("warned about", warned, ""),
+    )
+    parts = [f"{verb} {number}{tail}" for verb, number, tail in said if number]
+    return f"Of {count(len(rows))} partition{'s' * (len(rows) > 1)} quality {' and '.join(parts)}." if parts else ""
 
 
 def _findings(text: str | None) -> tuple[str, ...]:

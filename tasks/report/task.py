@@ -19,7 +19,7 @@ from lake.coverage import Ledger
 from lake.schema import TIMESTAMP
 from lake.store import Lake
 from lake.timeline import interval as interval_named
-from tasks.report.coverage import coverage, missing_reasons, quality_days
+from tasks.report.coverage import coverage, missing_reasons, near_gaps, quality_days
 from tasks.report.summary import summary_markdown
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
@@ -133,6 +133,7 @@ def completeness(lake: Lake, result: SweepResult, bars: pl.DataFrame) -> dict[st
         absent = Ledger(lake).absences(result.symbol, result.interval, start, end, calendar=calendar)
         expected = calendar.expected_opens(result.interval, start, end)
         found |= {f"missing_{reason}": bars_ for reason, bars_ in missing_reasons(bars, expected, absent).items()}
+        found |= near_gaps(result.trades, bars, expected)
     return found
 
 

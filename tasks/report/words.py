@@ -65,6 +65,10 @@ WORDS: dict[str, Word] = {
     "missing_fetched_since": Word(
         "Missing: fetched since", "count", "In the lake by now, but not when the run read it."
     ),
+    "trades_near_a_gap": Word(
+        "Trades near a gap", "count", "Out-of-sample trades that opened or closed within ten bars of a missing bar."
+    ),
+    "profit_near_a_gap": Word("Their profit", "money", "What the trades near a gap made together, in the quote asset."),
     "longest_gap_bars": Word("Longest gap, bars", "count", "Most expected bars missing in a row."),
     "rows": Word("Rows", "count", ""),
     "expected_rows": Word("Expected rows", "count", ""),
@@ -118,7 +122,7 @@ WORDS: dict[str, Word] = {
         "ratio",
         "Median Sharpe of the winner's neighbours over its own: near 1 on a plateau, low on a lonely peak.",
     ),
-    "factor": Word("Times the costs", "ratio", "1 is the run's own fees and slippage."),
+    "factor": Word("Times the costs", "text", "1 is the run's own fees and slippage."),
     "overfitting_probability": Word(
         "Overfitting probability",
         "percent",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import polars as pl
+import pytest
 
 from lake.calendar import TradingCalendar
-from tasks.report.coverage import coverage
+from tasks.report.coverage import coverage, near_gaps
 from tasks.sweep.result import SweepResult
 
 
@@ -38,3 +39,23 @@ def test_a_holiday_is_no_gap() -> None:
 def test_no_bars_are_said_to_be_none() -> None:
     """An empty span has no first bar to tell."""
     assert coverage(pl.DataFrame({"timestamp": []}), "1d", TradingCalendar.always_open()) == {"bars": 0}
+
+
+@pytest.mark.parametrize(("hole", "near"), [(600, 1), (611, 1), (612, 0), (560, 1), (559, 0), (570, 1), (585, 0)])
+def test_trades_near_a_gap_are_told(sweep: tuple[SweepResult, pl.DataFrame], hole: int, near: int) -> None:
+    """A trade from bar 570 to bar 601 is near a gap at either end, within ten bars and no further."""
+    result, bars = sweep
+    ends = {"entry_timestamp": bars["timestamp"][570], "exit_timestamp": bars["timestamp"][601]}
+    trade = result.trades.head(1).with_columns(
+        sample=pl.lit("out"), pnl=pl.lit(12.5), **{k: pl.lit(v) for k, v in ends.items()}
+    )
+    holed = bars.with_row_index().filter(pl.col("index") != hole).drop("index")
+    found = near_gaps(trade, holed, bars["timestamp"])
+    assert found == {"trades_near_a_gap": near, "profit_near_a_gap": 12.5 * near}
+
+
+def test_no_gap_or_no_trade_is_nothing_to_tell(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """Complete bars, and a run without trades, get no such statement."""
+    result, bars = sweep
+    assert near_gaps(result.trades, bars, bars["timestamp"]) == {}
+    assert near_gaps(result.trades.clear(), bars.tail(9), bars["timestamp"]) == {}

@@ -226,13 +226,13 @@ def test_unknown_tables_are_shown_as_tables(sweep: tuple[SweepResult, pl.DataFra
 
 def test_bad_data_is_said_beside_the_verdict(sweep: tuple[SweepResult, pl.DataFrame], quality: pl.DataFrame) -> None:
     """Rejected, released and doubtful partitions are counted where nobody can miss them; clean data says nothing."""
-    assert quality_warning(quality) == "Of 3 partitions of these bars, quality has 1 rejected, 1 warned about."
+    assert quality_warning(quality) == "Of 3 partitions quality rejected 1 and warned about 1."
     released = quality.with_columns(release_reason=pl.lit("outage"))
-    assert "1 released, 1 warned about" in quality_warning(released)
+    assert "rejected 1 that a person released and warned about 1." in quality_warning(released)
     assert quality_warning(quality.filter(pl.col("status") == "pass")) == ""
     assert "unchecked" in quality_warning(pl.DataFrame())
     mended = pl.concat(
         [quality, quality.with_columns(status=pl.lit("pass"), checked_at=pl.col("checked_at").max().dt.offset_by("1d"))]
     )
     assert quality_warning(mended) == ""
-    assert "1 rejected" in render(*sweep, quality, {}).split('id="equity"')[0]
+    assert "quality rejected 1" in render(*sweep, quality, {}).split('id="equity"')[0]

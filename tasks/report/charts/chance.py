@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from tasks.report.charts.theme import BAND_INNER, BAND_OUTER, BLUE, GREY, INK, ORANGE, epoch_ms, styled
+from tasks.report.charts.theme import BAND_INNER, BAND_OUTER, BLUE, GREY, INK, ORANGE, epoch_ms, growth_scale, styled
 from tasks.report.thin import equity_points
 from tasks.report.words import percent, ratio
 
@@ -49,11 +48,8 @@ def fan_figure(fan: pl.DataFrame, equity: pl.DataFrame) -> go.Figure | None:
         ]
     )
     figure.update_traces(hovertemplate="%{y:.3f}", selector={"hoverinfo": None})
-    low, high = float(np.nanmin(fan["q05"].to_numpy())), float(np.nanmax(fan["q95"].to_numpy()))
-    scale = "log" if low > 0 and high / low > 4 else "linear"
-    figure.update_layout(
-        hovermode="x unified", xaxis={"type": "date"}, yaxis={"title": {"text": "Growth of 1"}, "type": scale}
-    )
+    axis = {"title": {"text": "Growth of 1"}} | growth_scale(fan["q05"], fan["q95"], points["equity"])
+    figure.update_layout(hovermode="x unified", xaxis={"type": "date"}, yaxis=axis)
     return styled(figure, height=400)
 
 

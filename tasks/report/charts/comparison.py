@@ -9,7 +9,19 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.report.charts.returns import period_returns
-from tasks.report.charts.theme import BLUE, CARD, DIVERGING, GREEN, GREY, INK, ORANGE, PURPLE, epoch_ms, styled
+from tasks.report.charts.theme import (
+    BLUE,
+    CARD,
+    DIVERGING,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    epoch_ms,
+    growth_scale,
+    styled,
+)
 from tasks.report.thin import equity_points
 from tasks.report.words import ratio
 
@@ -46,10 +58,9 @@ def overlay_figure(curves: Mapping[str, pl.DataFrame]) -> go.Figure | None:
             line={"color": HUES[number % len(HUES)], "width": 1.8, "dash": DASHES[number // len(HUES)]},
             hovertemplate="%{y:.3f}",
         )
+    growth = {"title": {"text": "Growth of 1"}} | growth_scale(*(found["equity"] for found in rows.values()))
     share = {"tickformat": ".0%", "title": {"text": "Share of the run's own out-of-sample span"}}
-    figure.update_layout(
-        hovermode="x unified", xaxis={"type": "date"} if together else share, yaxis={"title": {"text": "Growth of 1"}}
-    )
+    figure.update_layout(hovermode="x unified", xaxis={"type": "date"} if together else share, yaxis=growth)
     return styled(figure, height=440)
 
 

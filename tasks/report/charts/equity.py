@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import datetime
 
-import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from tasks.report.charts.theme import BLUE, GREY, ORANGE, UNDER_WATER, UNDER_WATER_IN, borders, epoch_ms, styled
+from tasks.report.charts.theme import (
+    BLUE,
+    GREY,
+    ORANGE,
+    UNDER_WATER,
+    UNDER_WATER_IN,
+    borders,
+    epoch_ms,
+    growth_scale,
+    styled,
+)
 from tasks.report.thin import equity_points
-
-#: Beyond this ratio of highest to lowest value a linear axis hides the early years.
-LOG_FROM = 4.0
 
 
 def equity_figure(
@@ -36,21 +41,11 @@ def equity_figure(
     figure.update_layout(
         hovermode="x unified",
         xaxis={"type": "date", "anchor": "y2", "domain": [0, 1]},
-        yaxis={"domain": [0.36, 1], "title": {"text": "Growth of 1"}} | _scale(points),
+        yaxis={"domain": [0.36, 1], "title": {"text": "Growth of 1"}}
+        | growth_scale(points["equity"], points["benchmark"]),
         yaxis2={"domain": [0, 0.28], "title": {"text": "Drawdown"}, "tickformat": ".0%", "rangemode": "tozero"},
     )
     return borders(styled(figure, height=460), spans)
-
-
-def _scale(points: pl.DataFrame) -> dict[str, object]:
-    """Return a logarithmic axis where a linear one would hide the early years."""
-    values = np.concatenate([points["equity"].to_numpy(), points["benchmark"].to_numpy()])
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    if low <= 0 or high / low <= LOG_FROM:
-        return {"type": "linear"}
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
-    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def _curves(points: pl.DataFrame, colour: str) -> list[go.Scatter]:

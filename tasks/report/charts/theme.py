@@ -8,6 +8,7 @@ says anything by red against green.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,6 +105,21 @@ def styled(figure: go.Figure, *, height: int = 380, legend: bool = True) -> go.F
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     return figure
+
+
+#: Beyond this ratio of highest to lowest value a linear axis hides the early years.
+LOG_FROM = 4.0
+
+
+def growth_scale(*curves: pl.Series) -> dict[str, object]:
+    """Return an axis for growth of 1: logarithmic, with ticks at 1, 2 and 5, where a linear one would hide much."""
+    values = np.concatenate([curve.to_numpy() for curve in curves])
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if low <= 0 or high / low <= LOG_FROM:
+        return {"type": "linear"}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
 
 
 def epoch_ms(moments: pl.Series) -> np.ndarray:

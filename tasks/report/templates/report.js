@@ -198,7 +198,29 @@
   prefersDark.addEventListener("change", () => { applyTheme(); drawAll(); });
   narrow.addEventListener("change", drawAll);
   addEventListener("beforeprint", () => { printing = true; drawAll(); });
-  addEventListener("afterprint", () => { printing = false; drawAll(); });
+  addEventListener("afterprint", async () => {
+    printing = false;
+    await drawAll();
+    document.querySelectorAll("[data-chart]").forEach((place) => Plotly.Plots.resize(place));
+  });
+
+  // A meaning is placed in the window, not in its table, which would clip it.
+  document.querySelectorAll(".term").forEach((term, number) => {
+    const meaning = term.querySelector(".meaning");
+    meaning.id = `meaning-${number}`;
+    term.setAttribute("aria-describedby", meaning.id);
+    const place = () => {
+      term.classList.add("placed");
+      const [box, size] = [term.getBoundingClientRect(), meaning.getBoundingClientRect()];
+      const left = Math.max(8, Math.min(box.left, innerWidth - size.width - 8));
+      const below = box.bottom + 6 + size.height <= innerHeight;
+      term.style.setProperty("--left", `${left}px`);
+      term.style.setProperty("--top", `${below ? box.bottom + 6 : box.top - size.height - 6}px`);
+    };
+    term.addEventListener("mouseenter", place);
+    term.addEventListener("focus", place);
+    term.addEventListener("keydown", (event) => { if (event.key === "Escape") term.blur(); });
+  });
 
   for (const list of document.querySelectorAll("[data-swaps]")) {
     const place = document.getElementById(list.dataset.swaps);
