@@ -156,7 +156,7 @@ def clock_of(arguments: argparse.Namespace, market: Market) -> MarketClock | dat
     """Return what passes for time: fixed, unless a speed is asked for."""
     if arguments.speed is None:
         return arguments.now
-    return MarketClock(arguments.now or market.now - timedelta(hours=1), speed=arguments.speed, end=market.now)
+    return MarketClock(arguments.now or market.now - timedelta(hours=1), speed=arguments.speed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

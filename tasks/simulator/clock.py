@@ -17,7 +17,7 @@ class MarketClock:
         start: Where the time begins.
         speed: Market seconds in a real second. ``math.inf`` stands still between events: whoever plays the events
             moves it with `advance`, and goes as fast as its readers take them.
-        end: Where the time stops; None for never.
+        end: Where the time stops; None for the end of the market's data.
         step_ms: How far ``math.inf`` goes at a time: a long step plays faster, a short one keeps the REST side closer.
     """
 
@@ -36,6 +36,10 @@ class MarketClock:
     def driven(self) -> bool:
         """Whether `advance` moves this clock instead of the passing of real time."""
         return math.isinf(self.speed)
+
+    def stop_at(self, end_ms: int) -> None:
+        """Let the time stop at `end_ms` at the latest."""
+        self._end = end_ms if self._end is None else min(self._end, end_ms)
 
     def start(self) -> None:
         """Let the time pass; a second call changes nothing."""

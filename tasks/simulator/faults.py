@@ -107,6 +107,7 @@ class StreamFaults:
         garbage_p: A frame of nonsense follows the message: broken JSON, wrong types, an unknown command, raw bytes.
         oversize_p: A frame of `oversize_bytes` follows the message.
         oversize_bytes: Its size.
+        repeat: Every message is sent so many times: doubles to be told apart, or a flood for a benchmark.
         drip_bytes: So many bytes are written at a time, `drip_s` apart; 0 writes whole frames.
         drip_s: The pause between two drips.
         skew_ms: The server's clock runs so far ahead: pongs and data carry it.
@@ -125,6 +126,7 @@ class StreamFaults:
     garbage_p: float = 0.0
     oversize_p: float = 0.0
     oversize_bytes: int = 5 * 1024 * 1024
+    repeat: int = 1
     drip_bytes: int = 0
     drip_s: float = 0.001
     skew_ms: int = 0

@@ -38,6 +38,9 @@ class Feed:
         clock: Market time.
         links: The readers.
         injected: Where faults of messages are recorded.
+
+    Attributes:
+        subscribed: To be set after each change of what readers are subscribed to.
     """
 
     def __init__(self, quotes: Quotes, clock: Clock, links: Links, injected: list[Injection]) -> None:
@@ -59,7 +62,7 @@ class Feed:
         while True:
             clock = self.clock
             if isinstance(clock, MarketClock) and clock.driven:
-                await self.subscribed.wait()
+                await self._reader()
                 clock.advance(position + clock.step_ms)
             else:
                 await asyncio.sleep(_TICK_S)
@@ -70,6 +73,12 @@ class Feed:
             self.play(max(position, now - _CATCH_UP_MS), now)
             position = now
             await self._drained()
+
+    async def _reader(self) -> None:
+        """Return when somebody is subscribed and takes what is sent: no market time passes for nobody."""
+        while not any(link.topics and link.state == "alive" for link in self.links.living):
+            self.subscribed.clear()
+            await self.subscribed.wait()
 
     def play(self, after_ms: int, until_ms: int) -> None:
         """Send every reader what happened in ``(after_ms, until_ms]`` on its topics."""
@@ -84,6 +93,8 @@ class Feed:
 
     def deliver(self, link: Link, frames: list[bytes], now_ms: int) -> None:
         """Write frames to a reader, ending the connection where its faults say so."""
+        if link.faults.repeat > 1:
+            frames = [frame for frame in frames for _ in range(link.faults.repeat)]
         ending = link.ending
         if ending is None or len(frames) < link.frames_left:
             link.write(frames)

@@ -93,7 +93,6 @@ class Realtime:
             clean = await self._converse(socket, link)
         finally:
             self.links.remove(link, clean=clean)
-            self._note_readers()
         return socket
 
     def _allowed(self, request: web.Request, faults: StreamFaults) -> Key:
@@ -175,7 +174,7 @@ class Realtime:
         if chance(faults.seed, "drop_ack", link.number, link.commands) < faults.drop_ack_p:
             self.injected.append(Injection("drop_ack", link.id, timestamp=self.answers.market.now))
             answers = []
-        self._note_readers()
+        self.feed.subscribed.set()
         return [*answers, *news]
 
     def _apply(self, name: str, topic: Topic, link: Link) -> list[bytes]:
@@ -194,12 +193,6 @@ class Realtime:
         link.topics.add(topic)
         standing = self.feed.snapshot(topic, link.faults)
         return [standing] if standing else []
-
-    def _note_readers(self) -> None:
-        if any(link.topics for link in self.links.living):
-            self.feed.subscribed.set()
-        else:
-            self.feed.subscribed.clear()
 
     async def _list(self, request: web.Request) -> web.Response:
         try:

@@ -289,6 +289,7 @@ def _clock(market: Market, now: Now) -> Clock:
     if now is None:
         return market.clock
     if isinstance(now, MarketClock):
+        now.stop_at(market.clock())
         return now
     if callable(now):
         return lambda: milliseconds(now())

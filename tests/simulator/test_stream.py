@@ -18,7 +18,7 @@ from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import ENDINGS, StreamFaults
 from tasks.simulator.market import Market, generated
 from tasks.simulator.server import Simulator
-from tests.simulator.conftest import NOW, START, get, klines
+from tests.simulator.conftest import END, NOW, START, get, klines
 
 
 class Client:
@@ -352,6 +352,31 @@ async def test_garbage_and_giants_come_between_messages(small_market: Market) ->
             texts.append(message.data)
     assert kinds == {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}
     assert "not json at all" in texts
+
+
+async def test_messages_can_be_repeated(small_market: Market) -> None:
+    """Every message after the snapshot comes three times in a row."""
+    async with playing(small_market, stream_faults=StreamFaults(repeat=3)) as (_, client):
+        await client.send("subscribe", "trade", "BTCUSDT")
+        ids = [(await client.read("trade"))["data"]["trades"][0]["id"] for _ in range(30)]
+    assert ids[0::3] == ids[1::3] == ids[2::3]
+    assert len(set(ids)) == 10
+
+
+async def test_no_market_time_passes_for_nobody(small_market: Market) -> None:
+    """As fast as it is read means not at all without a reader, and not beyond the end of the data."""
+    clock = MarketClock(START, speed=math.inf)
+    async with Simulator(small_market, plan="unlimited", now=clock) as sim, connected(sim) as client:
+        await client.send("subscribe", "ticker", "BTCUSDT")
+        await client.read("ticker")
+        await client.send("unsubscribe", "ticker", "BTCUSDT")
+        await client.read("unsubscribe")
+        stood = clock()
+        for _ in range(5):
+            await client.send("ping")
+            assert (await client.read("pong"))["data"]["timestamp"] == stood
+    clock.advance(stood + 10**12)
+    assert clock() == int(END.timestamp()) * 1000
 
 
 async def test_a_drip_arrives_whole(small_market: Market) -> None:
