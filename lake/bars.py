@@ -9,7 +9,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.schema import BARS, as_bars
-from lake.table import Snapshot
+from lake.snapshot import Snapshot
 from lake.timeline import interval as interval_named
 from lake.timeline import utc
 from tasks.errors import DataError, InputError

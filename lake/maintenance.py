@@ -18,7 +18,8 @@ from lake.impact import recorded_runs
 from lake.revisions import settle, uncopied
 from lake.rows import partition_key
 from lake.schema import TIMESTAMP
-from lake.table import Change, Snapshot, Table
+from lake.snapshot import Snapshot
+from lake.table import Change, Table
 from lake.writes import until_first
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def health(lake: Lake) -> pl.DataFrame:
             (
                 table,
                 snapshot.version,
-                handle.log()[-1].at,
+                handle.log(after=snapshot.version - 1)[-1].at,
                 count,
                 len(list(_partitions(snapshot))),
                 snapshot.files.height,

@@ -16,7 +16,7 @@ import polars as pl
 from lake.bars import VALUES, checked_range, table_name, within
 from lake.rows import split
 from lake.schema import TIMESTAMP
-from lake.table import STAGED, Change, Table
+from lake.table import Change, Table
 from lake.timeline import interval as interval_named
 
 if TYPE_CHECKING:
@@ -75,21 +75,19 @@ def revisions(
 def settle(lake: Lake, interval: str) -> int:
     """Copy what commits of bars have staged and nobody has copied yet; return the number of values."""
     bars = table_name(interval)
-    if lake.snapshot(bars) is None or not _pending(lake, interval, after=None):
+    if lake.snapshot(bars) is None or not _pending(lake, interval, after=_copied(lake, interval)):
         return 0
     return lake.transact(_table(interval), lambda table: _copy(lake, interval, table), REVISIONS, ["symbol"])
 
 
 def uncopied(lake: Lake, interval: str) -> set[str]:
     """Return the staged files that hold corrections nobody has copied yet; they must not be deleted."""
-    name = _table(interval)
-    after = lake.table(name).transaction_version(_HANDED_OVER) if lake.exists(name) else None
-    return {path for _, path in _pending(lake, interval, after=after)}
+    return {path for _, path in _pending(lake, interval, after=_copied(lake, interval))}
 
 
 def _copy(lake: Lake, interval: str, table: Table) -> int:
     base = table.snapshot()
-    pending = _pending(lake, interval, after=table.transaction_version(_HANDED_OVER))
+    pending = _pending(lake, interval, after=_copied(lake, interval))
     if not pending:
         return 0
     staged = lake.table(table_name(interval)).location
@@ -102,13 +100,16 @@ def _copy(lake: Lake, interval: str, table: Table) -> int:
     return rows.height
 
 
-def _pending(lake: Lake, interval: str, *, after: int | None) -> list[tuple[int, str]]:
+def _copied(lake: Lake, interval: str) -> int:
+    """Return the version of the bars up to which corrections have been copied."""
+    version = lake.table(_table(interval)).transaction_version(_HANDED_OVER)
+    return -1 if version is None else version
+
+
+def _pending(lake: Lake, interval: str, *, after: int) -> list[tuple[int, str]]:
     """Return version and staged file of the commits that changed bars, oldest first."""
-    return [
-        (commit.version, str(commit.metadata[STAGED]))
-        for commit in lake.table(table_name(interval)).log()
-        if STAGED in commit.metadata and (after is None or commit.version > after)
-    ]
+    log = lake.table(table_name(interval)).log(after)
+    return [(commit.version, commit.staged) for commit in log if commit.staged is not None]
 
 
 def _table(interval: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from lake.table import Snapshot, Table
+from lake.snapshot import Snapshot
+from lake.table import Table
 from tasks.errors import ConflictError, SchemaError
 
 #: Delta has no unsigned integers, no nanoseconds and no categories; these casts lose nothing.

@@ -15,7 +15,7 @@ from lake.bars import BAR_TABLE, checked, checked_range, files_within, table_nam
 from lake.digest import content_hash
 from lake.revisions import settle
 from lake.schema import BARS
-from lake.table import Snapshot
+from lake.snapshot import Snapshot
 from lake.tables import Tables
 from lake.timeline import utc
 from lake.writes import WriteReceipt, write_bars

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 import polars as pl
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
 from lake.location import Location
+from lake.snapshot import Snapshot, arrow_schema, snapshot_of, statistics
 from lake.timeline import from_ms
 from tasks.errors import ConflictError, InputError
 
@@ -51,24 +51,6 @@ _STAGING = "_staged"
 _COMMIT_ID = "commitId"
 _COMMITTED_AT = "committedAt"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The table at one version.
-
-    Attributes:
-        version: Delta version.
-        files: One row a data file: `path` (relative), `size`, `rows`, `first`, `last` (timestamps, null where the
-            table has none) and `partition.<column>` for each partition column.
-        schema: Columns and types as polars sees them, the partition columns included.
-        partition_by: Names of the partition columns.
-    """
-
-    version: int
-    files: pl.DataFrame
-    schema: dict[str, pl.DataType]
-    partition_by: list[str]
 
 
 @dataclass(slots=True)
@@ -99,12 +81,14 @@ class Commit:
     Attributes:
         version: The version it made.
         at: When, by the clock of the lake that committed.
-        metadata: Delta's own keys and ours, `STAGED` among them.
+        commit_id: Names the commit, None where Delta itself made it.
+        staged: The file it staged, see `Change.staged`.
     """
 
     version: int
     at: datetime
-    metadata: dict[str, Any]
+    commit_id: str | None
+    staged: str | None
 
 
 class Table:
@@ -113,7 +97,6 @@ class Table:
     def __init__(self, location: Location, clock: Callable[[], datetime]) -> None:
         self.location = location
         self._clock = clock
-        self._log: list[Commit] = []
         self._handle: DeltaTable | None = None
         self._snapshot: Snapshot | None = None
         self._old = lru_cache(maxsize=8)(self._load_version)
@@ -129,7 +112,7 @@ class Table:
         try:
             DeltaTable.create(
                 self.location.uri,
-                _arrow_schema(schema),
+                arrow_schema(schema),
                 partition_by=list(partition_by),
                 configuration=CONFIGURATION,
                 storage_options=self.location.storage_options,
@@ -150,7 +133,7 @@ class Table:
         if version is not None and version != handle.version():
             return self._old(version)
         if self._snapshot is None or self._snapshot.version != handle.version():
-            self._snapshot = _snapshot(handle)
+            self._snapshot = snapshot_of(handle)
         return self._snapshot
 
     def write_file(self, rows: pl.DataFrame, partition: Mapping[str, object]) -> AddAction:
@@ -159,7 +142,7 @@ class Table:
         path = "/".join(filter(None, [folder, f"part-{uuid.uuid4().hex}.parquet"]))
         size = self.location.write_parquet(path, rows, row_group_rows=ROW_GROUP_ROWS)
         values = {name: None if value is None else _text(value) for name, value in partition.items()}
-        return AddAction(path, size, values, int(time.time() * 1000), True, json.dumps(_statistics(rows)))
+        return AddAction(path, size, values, int(time.time() * 1000), True, json.dumps(statistics(rows)))
 
     def stage(self, rows: pl.DataFrame) -> str:
         """Write rows beside the table, where no reader looks, and return the path for a commit to name."""
@@ -196,9 +179,16 @@ class Table:
                 commit_properties=properties,
             )
         except CommitFailedError as error:
-            self._discard(change)
-            raise ConflictError(f"lake: {self.location.uri}: another writer was first: {error}") from error
-        return self._version_of(commit_id)
+            # An answer lost on the way looks like a conflict with ourselves: never delete what has been committed.
+            version = self._version_of(commit_id, base.version)
+            if version is None:
+                self._discard(change)
+                raise ConflictError(f"lake: {self.location.uri}: another writer was first: {error}") from error
+            return version
+        version = self._version_of(commit_id, base.version)
+        if version is None:
+            raise ConflictError(f"lake: {self.location.uri}: commit {commit_id} is not in the log; read again")
+        return version
 
     def scan(
         self, files: pl.DataFrame, schema: Mapping[str, pl.DataType] | None = None, *, path_column: str | None = None
@@ -218,7 +208,7 @@ class Table:
         """Return the snapshot's files as a pyarrow dataset, for readers that polars does not serve."""
         from pyarrow.dataset import dataset
 
-        schema = _arrow_schema(snapshot.schema)
+        schema = arrow_schema(snapshot.schema)
         return dataset(snapshot.files["path"].to_list(), schema, "parquet", filesystem=self.location.filesystem())
 
     def add_columns(self, columns: Mapping[str, pl.DataType]) -> None:
@@ -230,23 +220,23 @@ class Table:
         handle = self._refresh()
         assert handle is not None  # noqa: S101  # callers hold a snapshot
         try:
-            handle.alter.add_columns(Schema.from_arrow(_arrow_schema(columns)).fields)
+            handle.alter.add_columns(Schema.from_arrow(arrow_schema(columns)).fields)
         except CommitFailedError as error:
             raise ConflictError(f"lake: {self.location.uri}: another writer changed the schema: {error}") from error
         self._handle = None
 
-    def log(self) -> list[Commit]:
-        """Return every commit that the log still holds, oldest first."""
+    def log(self, after: int = -1) -> list[Commit]:
+        """Return the commits after a version, oldest first, as the log's own files tell them; costs what it returns.
+
+        Not `DeltaTable.history`: it counts versions back from the newest, and is off by those that come meanwhile.
+        """
         handle = self._refresh()
-        known = self._log[-1].version if self._log else -1
-        if handle is not None and known < handle.version():
-            self._log += [_commit(entry) for entry in reversed(handle.history(handle.version() - known))]
-        return self._log
+        newest = -1 if handle is None else handle.version()
+        return [self._commit(version) for version in range(after + 1, newest + 1)]
 
     def added(self, version: int) -> list[str]:
         """Return the data files that the commit of `version` added."""
-        entries = self.location.read_lines(f"_delta_log/{version:020}.json")
-        return [unquote(entry["add"]["path"]) for entry in map(json.loads, entries) if "add" in entry]
+        return [unquote(entry["add"]["path"]) for entry in self._entries(version) if "add" in entry]
 
     def transaction_version(self, key: str) -> int | None:
         """Return the newest version committed under an application transaction, None where there is none."""
@@ -288,7 +278,7 @@ class Table:
 
     def _load_version(self, version: int) -> Snapshot:
         try:
-            return _snapshot(self._open(version))
+            return snapshot_of(self._open(version))
         except DeltaError as error:
             raise InputError(
                 f"lake: {self.location.uri}: expected a version that is still kept, found {version}: {error}"
@@ -310,42 +300,17 @@ class Table:
             for row in rows
         ]
 
-    def _version_of(self, commit_id: str) -> int:
-        for commit in reversed(self.log()):
-            if commit.metadata.get(_COMMIT_ID) == commit_id:
-                return commit.version
-        raise ConflictError(f"lake: {self.location.uri}: commit {commit_id} is not in the log; read again")
+    def _entries(self, version: int) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.location.read_lines(f"_delta_log/{version:020}.json")]
 
+    def _commit(self, version: int) -> Commit:
+        told = next(entry["commitInfo"] for entry in self._entries(version) if "commitInfo" in entry)
+        at = told.get(_COMMITTED_AT)
+        moment = datetime.fromisoformat(at) if at else from_ms(int(told["timestamp"]))
+        return Commit(version, moment, told.get(_COMMIT_ID), told.get(STAGED))
 
-def _commit(entry: dict[str, Any]) -> Commit:
-    told = entry.get(_COMMITTED_AT)
-    at = datetime.fromisoformat(told) if told else from_ms(int(entry["timestamp"]))
-    return Commit(int(entry["version"]), at, entry)
-
-
-def _snapshot(handle: DeltaTable) -> Snapshot:
-    files = pl.DataFrame(handle.get_add_actions(flatten=True))
-    names = {"size_bytes": "size", "num_records": "rows", "min.timestamp": "first", "max.timestamp": "last"}
-    files = files.rename({old: new for old, new in names.items() if old in files.columns})
-    keep = ["path", "size", "rows"]
-    keep += [name for name in files.columns if name in ("first", "last") or name.startswith("partition.")]
-    # The log holds paths as URLs; on disk and in actions they are plain.
-    paths = pl.Series("path", [unquote(path) if "%" in path else path for path in files["path"]], pl.String)
-    # Sorted here once, since every read picks some of them and wants them in order.
-    order = [name for name in keep if name.startswith("partition.") or name == "first"]
-    files = files.select(keep).with_columns(paths).sort([*order, "path"])
-    return Snapshot(
-        handle.version(), files, _polars_schema(handle.schema().to_json()), handle.metadata().partition_columns
-    )
-
-
-@lru_cache(maxsize=64)
-def _polars_schema(schema: str) -> dict[str, pl.DataType]:
-    return dict(pl.DataFrame(pa.schema(Schema.from_json(schema)).empty_table()).schema)
-
-
-def _arrow_schema(columns: Mapping[str, pl.DataType]) -> pa.Schema:
-    return pl.DataFrame(schema=dict(columns)).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    def _version_of(self, commit_id: str, base: int) -> int | None:
+        return next((commit.version for commit in self.log(after=base) if commit.commit_id == commit_id), None)
 
 
 def _folder(value: object) -> str:
@@ -356,20 +321,3 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
-
-
-def _statistics(rows: pl.DataFrame) -> dict[str, object]:
-    """Return Delta's file statistics; bounds of `timestamp` only, rounded outwards to its milliseconds."""
-    found: dict[str, object] = {"numRecords": rows.height, "minValues": {}, "maxValues": {}, "nullCount": {}}
-    if "timestamp" in rows.columns and isinstance(rows.schema["timestamp"], pl.Datetime) and rows.height:
-        column = rows["timestamp"].drop_nulls()
-        if len(column):
-            first, last = column.dt.timestamp("us").min(), column.dt.timestamp("us").max()
-            found["minValues"] = {"timestamp": _iso_ms(first // 1000)}  # type: ignore[operator]
-            found["maxValues"] = {"timestamp": _iso_ms(-(-last // 1000))}  # type: ignore[operator]
-        found["nullCount"] = {"timestamp": rows.height - len(column)}
-    return found
-
-
-def _iso_ms(milliseconds: int) -> str:
-    return from_ms(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")

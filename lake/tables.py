@@ -12,7 +12,8 @@ import polars as pl
 
 from lake.location import Location
 from lake.rows import as_storable
-from lake.table import Snapshot, Table
+from lake.snapshot import Snapshot
+from lake.table import Table
 from lake.writes import append_rows, until_first, update_rows
 from tasks.errors import InputError
 

@@ -15,7 +15,8 @@ from lake.bars import upsert
 from lake.revisions import changed_values
 from lake.rows import as_storable, matching, partition_key, replacement, split
 from lake.schema import BARS
-from lake.table import Change, Snapshot, Table
+from lake.snapshot import Snapshot
+from lake.table import Change, Table
 from tasks.errors import ConflictError, InputError
 
 _T = TypeVar("_T")

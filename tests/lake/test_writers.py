@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from lake.store import Lake
 from lake.writes import until_first
 from tasks.errors import ConflictError
 
+Maker = Callable[..., pl.DataFrame]
 WRITER = Path(__file__).with_name("writer.py")
 START = datetime(2024, 1, 1, tzinfo=UTC)
 END = START + timedelta(days=300)
@@ -109,6 +110,23 @@ def test_a_conflict_that_never_ends_is_reported(lake: Lake, monkeypatch: pytest.
     assert lake.scan("t").collect().height == 1
     assert len(list(Path(lake.location.uri, "t").glob("*.parquet"))) == 1
     assert until_first("t", lambda: 5) == 5
+
+
+def test_an_answer_lost_on_the_way_is_no_conflict(
+    lake: Lake, make_bars: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a commit lands but its answer reads as a conflict, nothing that was committed is deleted."""
+    real = DeltaTable.create_write_transaction
+
+    def lost(table: DeltaTable, *arguments: object, **options: object) -> None:
+        real(table, *arguments, **options)  # type: ignore[arg-type]
+        raise CommitFailedError("the answer was lost")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", lost)
+    receipt = lake.write_bars(make_bars(10, START), symbol="A", interval="1m", start=START, end=END)
+    assert receipt.changed
+    assert receipt.version == lake.bars_version("1m") == 1
+    assert lake.read_bars("A", "1m").equals(make_bars(10, START))
 
 
 def test_a_killed_writer_leaves_a_readable_table(root: Path) -> None:
