@@ -48,6 +48,9 @@ demo: install ## the whole research path on real bars, on a market inside the pr
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
 	@$(BIN)/prefect server stop
 
+proof-backfill: install ## a backfill killed at 50 random points ends like one that was not, asking for no page twice
+	@$(BIN)/python -m benchmarks.proof_backfill $(or $(POINTS),50)
+
 proof-writers: install ## two processes on one partition, 200 rounds
 	@PROOF_ROUNDS=200 $(BIN)/python -m pytest tests/lake/test_writers.py
 
