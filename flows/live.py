@@ -46,7 +46,7 @@ from tasks.stream.events import Degraded, Event, GapEnded
 from tasks.stream.mirror import Mirror
 from tasks.stream.monitor import MonitorPolicy
 from tasks.stream.policy import SessionPolicy
-from tasks.stream.recording import Recorder, last_recorded
+from tasks.stream.recording import Recorder, last_recorded, recorded_trades
 from tasks.stream.refill import Refill
 from tasks.stream.service import StreamService
 from tasks.stream.session import Session
@@ -145,6 +145,7 @@ class LiveDesk:
         last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
         epoch_s = self._session.epoch_ms / 1000.0
         self._session.resume({key: at.timestamp() - epoch_s for key, at in last.items()})
+        self._service.desk.remember(await asyncio.to_thread(recorded_trades, self._lake, self._symbols))
         token_file = self._settings.state_dir / "control.token"
         actions = {"reconnect": self._reconnect, "start": self._start}
         async with ControlServer(
@@ -273,10 +274,20 @@ def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
+class OnceRunner(Runner):
+    """Prefect's runner, deaf to every signal after the first: a second one makes it hang with its run already over."""
+
+    def handle_sigterm(self, *args: Any) -> None:
+        """Begin to end, once."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        super().handle_sigterm(*args)
+
+
 def serve(symbols: list[str], **parameters: Any) -> None:
     """Serve the deployment ``live/live`` from this process, begin a run, and return when both have ended."""
     with adhoc.server():
-        runner = Runner(name=NAME, pause_on_shutdown=False, limit=1)
+        runner = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1)
         deployment = runner.add_flow(live, name=NAME, parameters={"symbols": symbols, **parameters})
         with get_client(sync_client=True) as client:
             client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,6 +83,12 @@ class Desk:
         self._to_wall_ms = to_wall_ms
         self._offset_ms: float | None = None
         self._error_ms = 0.0
+
+    def remember(self, trades: Mapping[str, list[str]]) -> None:
+        """Take the ids of trades that an earlier run recorded: a refill repeats them."""
+        for symbol, ids in trades.items():
+            if symbol in self.seats:
+                self.seats[symbol].tape.remember(ids)
 
     def set_clock(self, offset_ms: float | None, round_trip_ms: float | None) -> None:
         """Take the venue's clock as the session measured it."""

@@ -17,6 +17,7 @@ from lake.store import Lake
 from tasks.stream.events import GapReason
 from tasks.stream.messages import Channel, Depth, Trade
 from tasks.stream.monitor import Alert
+from tasks.stream.trades import REMEMBERED
 
 #: How often batches are committed: what a kill may cost. A commit takes about 30 ms for each table.
 FLUSH_S = 10.0
@@ -178,3 +179,13 @@ def last_recorded(lake: Lake, keys: Iterable[tuple[Channel, str]]) -> dict[tuple
             if (channel, symbol) in wanted:
                 found[channel, symbol] = at
     return found
+
+
+def recorded_trades(lake: Lake, symbols: Iterable[str], *, most: int = REMEMBERED) -> dict[str, list[str]]:
+    """Return the ids of each symbol's newest recorded trades, oldest first; a refill must not record them twice."""
+    wanted = list(symbols)
+    if not lake.exists(TRADES):
+        return {}
+    rows = lake.scan(TRADES).filter(pl.col("symbol").is_in(wanted))
+    newest = rows.group_by("symbol").agg(pl.col("id").sort_by("timestamp").tail(most)).collect()
+    return dict(newest.iter_rows())

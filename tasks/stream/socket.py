@@ -93,6 +93,7 @@ class Driver:
         self._closing: asyncio.Task[bool] | None = None
         self._websocket: aiohttp.ClientWebSocketResponse | None = None
         self._outgoing: asyncio.Queue[bytes] = asyncio.Queue(MAX_OUTGOING)
+        self._opening = False
         self._wake = asyncio.Event()
         self._defect: BaseException | None = None
 
@@ -151,9 +152,9 @@ class Driver:
 
     def _abort(self) -> None:
         """Reset the connection, or give up the attempt. `shutdown` wakes the reader even where the peer is gone."""
+        if self._opening and self._connection is not None:
+            self._connection.cancel()
         if self._websocket is None:
-            if self._connection is not None:
-                self._connection.cancel()
             return
         handle = self._websocket.get_extra_info("socket")
         if handle is not None:
@@ -168,38 +169,38 @@ class Driver:
         self._outgoing = asyncio.Queue(MAX_OUTGOING)
         session, http = self.session, self._http
         assert http is not None  # noqa: S101  # only `run` makes this task, inside its session
+        code, reason = None, "attempt abandoned"
         try:
-            websocket = await _open(http, self._endpoint, session.policy.close_timeout_s)
+            self._opening = True
+            try:
+                websocket = await _open(http, self._endpoint, session.policy.close_timeout_s)
+            finally:
+                self._opening = False
+            reason = await self._serve(websocket)
+            code = websocket.close_code
         except HandshakeRefusedError as refusal:
             session.refused(
                 self._clock(), status=refusal.status, code=refusal.code, retry_after_s=refusal.retry_after_s
             )
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            session.lost(self._clock(), None, type(error).__name__)
-        except asyncio.CancelledError:
-            session.lost(self._clock(), None, "attempt abandoned")
-            raise
-        else:
-            await self._serve(websocket)
+            reason = type(error).__name__
         finally:
+            session.lost(self._clock(), code, reason)  # changes nothing where a refusal has been told
             self.pump()
 
-    async def _serve(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _serve(self, websocket: aiohttp.ClientWebSocketResponse) -> str:
+        """Read and send until the connection ends; return how it ended, with nothing of it left."""
         self._websocket = websocket
         sender = asyncio.create_task(self._send_all(websocket), name="stream sender")
-        reason = "cancelled"
         try:
             self.session.opened(self._clock())
             self.pump()
-            reason = await self._read(websocket)
+            return await self._read(websocket)
         finally:
             sender.cancel()
-            self._websocket = None
-            pending = [sender] if self._closing is None else [sender, self._closing]
-            await asyncio.wait(pending)
+            await asyncio.wait([sender] if self._closing is None else [sender, self._closing])
             await websocket.close()
-            self._closing = None
-            self.session.lost(self._clock(), websocket.close_code, reason)
+            self._websocket = self._closing = None
 
     async def _read(self, websocket: aiohttp.ClientWebSocketResponse) -> str:
         """Feed frames to the session until the connection ends; return how it ended."""

@@ -23,13 +23,13 @@ class TradeTape:
         self.last_ms = 0
         self.count = 0
         self._window_s = window_s
-        self._ids: set[str | int] = set()
-        self._order: deque[str | int] = deque()
+        self._ids: set[str] = set()
+        self._order: deque[str] = deque()
         self._buckets: deque[list[float]] = deque()  # second, bought, sold
 
     def add(self, trades: Iterable[Trade]) -> list[Trade]:
         """Return the trades not seen before, and count them."""
-        fresh = [trade for trade in trades if self._is_new(trade.id) and _is_sound(trade)]
+        fresh = [trade for trade in trades if self._is_new(str(trade.id)) and _is_sound(trade)]
         for trade in fresh:
             self.count += 1
             if trade.timestamp >= self.last_ms:
@@ -43,7 +43,12 @@ class TradeTape:
         sold = sum(bucket[2] for bucket in self._buckets)
         return (bought - sold) / (bought + sold) if bought + sold > 0.0 else math.nan
 
-    def _is_new(self, identity: str | int) -> bool:
+    def remember(self, ids: Iterable[str]) -> None:
+        """Take ids that an earlier run recorded, oldest first, so that they are not counted again."""
+        for identity in ids:
+            self._is_new(identity)
+
+    def _is_new(self, identity: str) -> bool:
         if identity in self._ids:
             return False
         self._ids.add(identity)

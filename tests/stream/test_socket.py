@@ -310,3 +310,41 @@ async def test_a_busy_consumer_loses_nothing() -> None:
         before = watched.messages
         await watched.until(lambda: watched.messages > before + 20)
         assert server.handshakes == 1
+
+
+@pytest.mark.parametrize("deaf", [True, False])
+async def test_a_stop_ends_though_the_server_ignores_the_close(deaf: bool) -> None:
+    """A server that answers no close, or reads nothing at all, holds a stop up for the close's wait and no longer."""
+    released = asyncio.Event()
+
+    async def ignore(peer: Peer) -> None:
+        await peer.obey_until(2)
+        while not deaf:
+            await peer.receive()
+        await released.wait()
+
+    async with HostileServer(ignore) as server:
+        watched, stop = Watched(server), asyncio.Event()
+        task = asyncio.create_task(watched.driver.run(stop))
+        await watched.until(lambda: watched.session.state is State.LIVE)
+        stop.set()
+        await asyncio.wait_for(task, 2.0)
+        assert watched.session.state is State.IDLE
+        released.set()
+
+
+async def test_a_handshake_that_never_ends_is_abandoned() -> None:
+    """A server that accepts the connection and says nothing is left after connect_timeout_s, and tried again."""
+    silent = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await silent.wait()
+        writer.close()
+
+    listening = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with HostileServer(well) as server:
+        server.port = listening.sockets[0].getsockname()[1]
+        async with running(server, connect_timeout_s=0.2) as watched:
+            await watched.until(lambda: watched.session.connects >= 3)
+    silent.set()
+    listening.close()
