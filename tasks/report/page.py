@@ -114,6 +114,7 @@ def _context(
         "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
         "rank_words": rank_words(result.grid),
         "price_meta": charts["price"].layout["meta"] if "price" in charts else {},
+        "scatter_meta": charts["scatter"].layout["meta"] if "scatter" in charts else {},
         "returns_period": charts["returns"].layout["meta"]["period"] if "returns" in charts else "",
         "trades": tables.trades_table(result.trades),
         "trade_figures": tables.trade_figures(result.trades),

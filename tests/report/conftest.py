@@ -196,7 +196,13 @@ def make_result(**changes: object) -> tuple[SweepResult, pl.DataFrame]:
         },
         "verdict": "Nothing survives: the best of 264 sets kept −0.62 of its 1.40 Sharpe out of sample.",
         "verdict_passed": False,
-        "verdict_details": {"psr": 0.21, "dsr": 0.03, "pbo": 0.61, "n_trials": 264.0},
+        "verdict_details": {
+            "trials": 264.0,
+            "deflated_sharpe_probability": 0.03,
+            "probabilistic_sharpe": 0.21,
+            "overfitting_probability": 0.61,
+            "minimum_track_record_bars": float("inf"),
+        },
         "extras": make_extras(),
         "record": {
             "seed": 7,

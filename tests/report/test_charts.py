@@ -187,3 +187,27 @@ def test_closer_looks_show_each_notable_trade_once(sweep: tuple[SweepResult, pl.
     assert 2 <= len(several) <= 4
     assert closer_figures(bars.clear(), "15m", result.trades) == []
     assert closer_figures(bars, "15m", result.trades.clear()) == []
+
+
+def test_too_many_trades_leave_the_latest_on_their_own_bars(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """Beyond the limit the chart begins where the first trade drawn begins, so that its candles are fine enough."""
+    result, bars = sweep
+    many = pl.concat([result.trades.head(1)] * 700 + [result.trades.tail(5)] * 120)
+    figure = price_figure(bars, "15m", many)
+    assert figure is not None
+    assert figure.layout.meta["trades_drawn"] == 600
+    assert figure.layout.meta["trades"] == 1300
+    assert figure.data[0].x[0] >= result.trades["entry_timestamp"].sort()[-5].timestamp() * 1000 - 7_200_000
+
+
+@pytest.mark.parametrize(("windows", "lines"), [(4, 4), (24, 24), (25, 0)])
+def test_many_windows_are_tinted_without_lines(
+    sweep: tuple[SweepResult, pl.DataFrame], windows: int, lines: int
+) -> None:
+    """Every second window is tinted; each has its border until borders would hide the curve."""
+    spans = [(START + timedelta(days=n), START + timedelta(days=n + 1)) for n in range(windows)]
+    figure = equity_figure(sweep[0].equity, "out", spans)
+    assert figure is not None
+    kinds = [shape.type for shape in figure.layout.shapes]
+    assert kinds.count("line") == lines
+    assert kinds.count("rect") == (windows + 1) // 2

@@ -105,6 +105,7 @@ def scatter_figure(grid: pl.DataFrame, params: tuple[str, ...], winner: Mapping[
     styled(figure, height=440)
     axis = {"zeroline": True, "zerolinewidth": 1.5}
     return figure.update_layout(
+        meta={"drawn": min(finite.height, MAX_SCATTER)},
         xaxis=axis | {"title": {"text": "Sharpe in sample"}},
         yaxis=axis | {"title": {"text": "Sharpe out of sample"}},
         shapes=[_diagonal(finite)],

@@ -18,7 +18,8 @@ from tasks.report.charts.theme import BLUE, GREY, INK, LINE, MUTED, ORANGE, styl
 from tasks.report.thin import sample_rows
 from tasks.report.words import spell, word
 
-MAX_LINES = 400
+#: Lines of a group beyond these are drawn by lot: more would be a solid block.
+MAX_OTHERS, MAX_BEST = 250, 80
 MAX_TICKS = 8
 OUTCOMES = ("is_sharpe", "oos_sharpe")
 
@@ -50,9 +51,9 @@ def parallel_figure(grid: pl.DataFrame, params: tuple[str, ...], winner: Mapping
     won = rows.select(pl.all_horizontal(pl.col(name) == winner.get(name) for name in params)).to_series().to_numpy()
     figure = go.Figure(
         [
-            _lines(heights[~best], "Other sets", GREY, 0.8, 0.28),
-            _lines(heights[best], "Best tenth in sample", BLUE, 1.2, 0.6),
-            _lines(heights[won], "The winner", ORANGE, 3, 1),
+            _lines(heights[~best], "Other sets", GREY, 0.8, 0.28, MAX_OTHERS),
+            _lines(heights[best], "Best tenth in sample", BLUE, 1.2, 0.6, MAX_BEST),
+            _lines(heights[won], "The winner", ORANGE, 3, 1, 1),
         ]
     )
     return _scaffold(figure, axes)
@@ -74,8 +75,8 @@ def _axis(column: pl.Series) -> Axis:
     return Axis(title, heights, [(place[level], spell("", level)) for level in shown])
 
 
-def _lines(heights: np.ndarray, name: str, colour: str, width: float, opacity: float) -> go.Scatter:
-    picked = sample_rows(pl.DataFrame({"row": np.arange(len(heights))}), MAX_LINES)["row"].to_numpy()
+def _lines(heights: np.ndarray, name: str, colour: str, width: float, opacity: float, limit: int) -> go.Scatter:
+    picked = sample_rows(pl.DataFrame({"row": np.arange(len(heights))}), limit)["row"].to_numpy()
     gap = np.full((len(picked), 1), np.nan)
     across = np.tile(np.append(np.arange(heights.shape[1], dtype=float), np.nan), len(picked))
     return go.Scatter(

@@ -27,20 +27,24 @@ def price_figure(
     Args:
         bars: The symbol's bars, `lake.schema.BARS`.
         interval: Their interval.
-        trades: Rows as `tasks.sweep.result.TRADES` has them; the latest few hundred are drawn.
+        trades: Rows as `tasks.sweep.result.TRADES` has them; of many, the latest few hundred are drawn,
+            on the bars they span.
         spans: Test spans of the walk-forward windows.
         limit: Most candles drawn.
 
     Returns:
-        The figure, None where there are no bars; `layout.meta` tells the candles' interval and the trades drawn.
+        The figure, None where there are no bars; `layout.meta` tells the candles' interval, the trades drawn and how
+        many there are.
     """
     if bars.is_empty():
         return None
-    coarse = candle_interval(bars, interval, limit)
     shown = latest(trades)
+    if shown.height < trades.height:
+        bars = bars.filter(pl.col("timestamp") >= shown["entry_timestamp"][0])
+    coarse = candle_interval(bars, interval, limit)
     figure = go.Figure([_candles(candles(bars, coarse), coarse), *_markers(shown)])
     figure.update_layout(
-        meta={"interval": coarse, "trades_drawn": shown.height},
+        meta={"interval": coarse, "trades_drawn": shown.height, "trades": trades.height},
         xaxis={"type": "date", "rangeslider": {"visible": False}},
         yaxis={"title": {"text": "Price"}},
     )

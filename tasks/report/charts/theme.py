@@ -132,14 +132,19 @@ def moment_ms(moment: datetime) -> float:
     return moment.timestamp() * 1000
 
 
+#: More dotted lines than this hide the curve.
+MAX_BORDERS = 24
+
+
 def borders(figure: go.Figure, spans: Sequence[tuple[datetime, datetime]]) -> go.Figure:
-    """Draw the test span of each walk-forward window: every second one tinted, a dotted line at each start."""
+    """Tint every second test span of the walk-forward and draw a dotted line at each start; of many, tint alone."""
     shapes: list[dict[str, Any]] = []
     for number, (start, end) in enumerate(spans):
         common: dict[str, Any] = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
         if number % 2 == 0:
             tint = {"type": "rect", "x0": moment_ms(start), "x1": moment_ms(end), "fillcolor": BAND}
             shapes.append(common | tint | {"line": {"width": 0}})
-        edge = {"type": "line", "x0": moment_ms(start), "x1": moment_ms(start)}
-        shapes.append(common | edge | {"line": {"color": GREY, "width": 1, "dash": "dot"}})
+        if len(spans) <= MAX_BORDERS:
+            edge: dict[str, Any] = {"type": "line", "x0": moment_ms(start), "x1": moment_ms(start)}
+            shapes.append(common | edge | {"line": {"color": GREY, "width": 1, "dash": "dot"}})
     return figure.update_layout(shapes=shapes)
