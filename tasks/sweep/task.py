@@ -112,7 +112,13 @@ def sweep_symbol(
         checkpoints=LakeCheckpoints(lake),
         chunk=chunk or CHUNK,
         seed=seed,
-        provenance={"code_version": code_version, "lake_version": version, "calendar": calendar},
+        provenance={
+            "code_version": code_version,
+            "lake_version": version,
+            "calendar": calendar,
+            "start": bars["timestamp"][0].isoformat(),  # with the version, what `lake.impact` and a rerun need
+            "end": interval_named(interval).next(bars["timestamp"][-1]).isoformat(),
+        },
     )
     write_trials(lake, symbol, interval, strategy, trials_of(result), datetime.now(UTC))
     save(lake, result)
