@@ -136,7 +136,7 @@ class Backfill:
         self._now = source.clock()
         self._start, self._end = start, end
         self._scratch = scratch_folder(source, lake_root) / interval / quote(symbol, safe="")
-        self._spool = Spool(self._scratch / f"{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}")
+        self._spool = Spool(self._scratch / f"{start:%Y%m%dT%H%M}-{end:%Y%m%dT%H%M}.pages")
         self._counts = Counts()
         self._closed = max(start, min(end, grid_of(interval).closed_end(self._now)))
         self.expected = self._calendar.expected_opens(interval, start, self._closed)

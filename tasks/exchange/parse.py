@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, date, datetime, time
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -170,8 +171,8 @@ class _KlineEnvelope(msgspec.Struct):
     message: str = ""
 
 
-#: The columns of a frame in the order of Kline's fields; open interest comes last and is left out.
-_VALUES = tuple(name for name in BARS if name != "timestamp")
+_TIME = attrgetter("time")
+_VALUES = {name: attrgetter(name) for name in BARS if name != "timestamp"}
 T = TypeVar("T")
 _HEAD = msgspec.json.Decoder(_Head)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -273,9 +274,9 @@ def _name_bar(body: bytes, complaint: str) -> str:
 
 
 def _frame(klines: list[Kline]) -> pl.DataFrame:
-    times, *values = zip(*map(msgspec.structs.astuple, klines), strict=True) if klines else [()] * 8
-    columns = {name: pl.Series(column, dtype=pl.Float64) for name, column in zip(_VALUES, values, strict=False)}
-    return pl.DataFrame({"timestamp": (pl.Series(times, dtype=pl.Int64) * 1_000).cast(TIMESTAMP), **columns})
+    times = pl.Series("timestamp", list(map(_TIME, klines)), dtype=pl.Int64)
+    values = {name: pl.Series(list(map(value, klines)), dtype=pl.Float64) for name, value in _VALUES.items()}
+    return pl.DataFrame({"timestamp": (times * 1_000).cast(TIMESTAMP), **values})
 
 
 def _day(text: str) -> date:

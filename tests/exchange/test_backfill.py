@@ -187,7 +187,7 @@ async def test_progress_is_told_after_every_page(settings: SourceSettings, tmp_p
 async def test_nothing_is_left_behind(settings: SourceSettings, tmp_path: Path) -> None:
     """After a run no page waits in the spool."""
     await run(tmp_path, settings)
-    assert list((tmp_path / "lake").rglob("*.page")) == []
+    assert list((tmp_path / "lake").rglob("*.pages")) == []
 
 
 async def test_the_door_works_without_prefect(settings: SourceSettings, tmp_path: Path) -> None:
