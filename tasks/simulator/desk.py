@@ -149,14 +149,16 @@ class Desk:
     def fills(self, key: str, query: Mapping[str, str]) -> list[Fill]:
         """Return fills, oldest first: of ``order_id`` or ``client_order_id``, of ``symbol``, from ``start_time`` on."""
         self.venue.advance()
-        start = int(query.get("start_time") or 0)
-        wanted = {name: query[name] for name in ("order_id", "client_order_id", "symbol") if query.get(name)}
-        fills = []
-        for fill in self.venue.account(key).fills:
-            facts = fill.describe()
-            if fill.timestamp_ms >= start and all(facts[name] == value for name, value in wanted.items()):
-                fills.append(fill)
-        return fills
+        start, symbol = int(_number(query, "start_time", 0)), query.get("symbol")
+        order_id, client_order_id = query.get("order_id"), query.get("client_order_id")
+        return [
+            fill
+            for fill in self.venue.account(key).fills
+            if fill.timestamp_ms >= start
+            and symbol in (None, fill.order.item.symbol)
+            and order_id in (None, fill.order.order_id)
+            and client_order_id in (None, fill.order.client_order_id)
+        ]
 
     def holdings(self, key: str) -> dict[str, Any]:
         """Return cash, what of it open buys do not claim, and positions."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from tasks.errors import InputError
 from tasks.simulator.generator import generate
-from tasks.simulator.instruments import TYPES, Instrument, instrument
+from tasks.simulator.instruments import Instrument, instrument
 from tasks.simulator.intervals import spelled
 from tasks.simulator.series import PRICES, Bars, Series
 
@@ -202,6 +202,3 @@ def _digits(values: pl.Series) -> int:
     text = values.drop_nulls().unique().cast(pl.String).str.strip_suffix(".0")
     longest = text.filter(~text.str.contains("e")).str.extract(r"\.(\d+)$").str.len_chars().max()
     return min(int(longest or 0), 9)  # type: ignore[arg-type]
-
-
-__all__ = ["TYPES", "AmbiguousSymbolError", "Clock", "Market", "generated", "milliseconds", "replay", "us_equities"]

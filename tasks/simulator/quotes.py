@@ -54,6 +54,15 @@ class Quotes:
         row = int(np.searchsorted(bar.book_times, now, side="right")) - 1
         return book_json(item, bar, row, limit)
 
+    def book_time(self, item: Instrument, now: int) -> int:
+        """Return since when the book that stands at `now` has stood; `now` where there is none yet."""
+        tape = self.tape(item)
+        index = tape.index_at(now)
+        if index < 0:
+            return now
+        times = tape.bar(index).book_times
+        return int(times[np.searchsorted(times, now, side="right") - 1])
+
     def ticker(self, item: Instrument) -> dict[str, Any]:
         """Return the ticker: last price, best quotes and the last 24 hours."""
         now = self.market.clock()

@@ -20,6 +20,8 @@ from tasks.simulator.ledger import ZERO, Account, Fill, Order, changed
 from tasks.simulator.quotes import Quotes
 from tasks.simulator.tape import DEPTH_LEVELS
 
+_OPPOSITE = {"buy": "asks", "sell": "bids"}
+
 Told = Callable[[str, Order | Fill], None]
 
 
@@ -37,6 +39,14 @@ class Ticket:
     time_in_force: str
     quantity: Decimal
     price: Decimal | None
+
+
+@dataclass(slots=True)
+class _Level:
+    """A level of the standing book and what is left of it."""
+
+    price: Decimal
+    left: Decimal
 
 
 class Venue:
@@ -66,7 +76,7 @@ class Venue:
         self._fees = {True: maker_fee, False: taker_fee}
         self._accounts: dict[str, Account] = {}
         self._resting: dict[str, tuple[str, int]] = {}  # order id → account key and time up to which trades were seen
-        self._taken: dict[tuple[Instrument, int, str], dict[Decimal, Decimal]] = {}
+        self._books: dict[Instrument, tuple[int, dict[str, list[_Level]]]] = {}  # with the time from which each stands
         self._numbers = itertools.count(1)
 
     def account(self, key: str) -> Account:
@@ -98,14 +108,14 @@ class Venue:
         )
         self._publish(key, order)
         levels = self._levels(order, now)
-        reachable = sum((size for _, size in levels), ZERO)
+        reachable = sum((level.left for level in levels), ZERO)
         if order.time_in_force != "fok" or reachable >= order.quantity:
-            for price, size in levels:
+            for level in levels:
                 if not order.left:
                     break
-                quantity = min(order.left, size)
-                self._taken[self._side_of(order, now)][price] += quantity
-                order = self._execute(key, order, price, quantity, maker=False, now_ms=now)
+                quantity = min(order.left, level.left)
+                level.left -= quantity
+                order = self._execute(key, order, level.price, quantity, maker=False, now_ms=now)
         if order.open and (order.kind == "market" or order.time_in_force != "gtc"):
             order = self._publish(key, changed(order, status="expired", updated_ms=now))
         if order.open:
@@ -142,10 +152,9 @@ class Venue:
         return len(self._resting)
 
     def reference_price(self, item: Instrument, side: str) -> Decimal:
-        """Return the best price an order of that side could take now."""
-        book = self.quotes.depth_at(item, self.quotes.market.clock(), 1)
-        levels = book["asks" if side == "buy" else "bids"]
-        return Decimal(levels[0][0]) if levels else ZERO
+        """Return the best price an order of that side could take now; 0 where there is none."""
+        levels = self._book(item, self.quotes.market.clock())[_OPPOSITE[side]]
+        return levels[0].price if levels else ZERO
 
     def _execute(self, key: str, order: Order, price: Decimal, quantity: Decimal, *, maker: bool, now_ms: int) -> Order:
         filled = order.filled + quantity
@@ -166,26 +175,27 @@ class Venue:
         for listener in self.listeners:
             listener(key, news)
 
-    def _side_of(self, order: Order, now_ms: int) -> tuple[Instrument, int, str]:
-        """Return the key of what was taken from the book's side that this order takes from, at the book standing."""
-        stamp = self.quotes.depth_at(order.item, now_ms, 1)["timestamp"]
-        side = (order.item, stamp, "asks" if order.side == "buy" else "bids")
-        if side not in self._taken:
-            self._taken = {known: sizes for known, sizes in self._taken.items() if known[0] != order.item}
-            self._taken |= {(order.item, stamp, name): _Sizes() for name in ("asks", "bids")}
-        return side
+    def _book(self, item: Instrument, now_ms: int) -> dict[str, list[_Level]]:
+        """Return the book that stands, less what was taken from it; the next one to stand is full again."""
+        stamp = self.quotes.book_time(item, now_ms)
+        known = self._books.get(item)
+        if known is None or known[0] != stamp:
+            book = self.quotes.depth_at(item, now_ms, DEPTH_LEVELS)
+            sides = {
+                side: [_Level(Decimal(price), Decimal(size)) for price, size in book[side]] for side in ("bids", "asks")
+            }
+            known = self._books[item] = (stamp, sides)
+        return known[1]
 
-    def _levels(self, order: Order, now_ms: int) -> list[tuple[Decimal, Decimal]]:
-        """Return price and size of the levels this order may take, best first."""
-        side = self._side_of(order, now_ms)
+    def _levels(self, order: Order, now_ms: int) -> list[_Level]:
+        """Return the levels this order may take, best first."""
         levels = []
-        for text, size_text in self.quotes.depth_at(order.item, now_ms, DEPTH_LEVELS)[side[2]]:
-            price = Decimal(text)
-            if order.price is not None and (price > order.price if order.side == "buy" else price < order.price):
+        for level in self._book(order.item, now_ms)[_OPPOSITE[order.side]]:
+            limit = order.price
+            if limit is not None and (level.price > limit if order.side == "buy" else level.price < limit):
                 break
-            left = Decimal(size_text) - self._taken[side][price]
-            if left > 0:
-                levels.append((price, left))
+            if level.left > 0:
+                levels.append(level)
         return levels
 
     def _passing(self, order: Order, after_ms: int, until_ms: int) -> list[tuple[Decimal, Decimal, int]]:
@@ -206,10 +216,3 @@ class Venue:
                     share = size if through else (size / 2).quantize(lot, rounding="ROUND_DOWN")
                     found.append((order.price, share, int(bar.times[number])))
         return found
-
-
-class _Sizes(dict[Decimal, Decimal]):
-    """Sizes by price; what was never taken is zero."""
-
-    def __missing__(self, price: Decimal) -> Decimal:
-        return ZERO
