@@ -164,7 +164,7 @@ def test_a_replacement_keeps_every_id_and_the_fills() -> None:
     assert changed.broker_order_ids == ("b2",)
 
 
-CANCEL = Event(Happening.CANCEL_REQUESTED)
+CANCEL, EXPIRY = Event(Happening.CANCEL_REQUESTED), Event(Happening.EXPIRED)
 SCRIPTS = [
     [Event(Happening.ACKED), filled("t1", 4), filled("t2", 6)],
     [Event(Happening.ACKED), filled("t1", 4), filled("t1", 4), filled("t2", 6), filled("t2", 6)],

@@ -1,0 +1,100 @@
+"""The lines of the journal: kinds, bodies, and the hash that chains each line to the one before."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from tasks.orders.lifecycle import Event
+from tasks.orders.order import OrderRequest
+
+
+class Kind(StrEnum):
+    """What a line is about. `CREATED` and `EVENT` make the state of orders; all others explain it."""
+
+    CREATED = "created"
+    EVENT = "event"
+    SIGNAL = "signal"
+    RISK = "risk"
+    SEND = "send"
+    REPLY = "reply"
+    QUERY = "query"
+    RECONCILE = "reconcile"
+    ANOMALY = "anomaly"
+    ERROR = "error"
+    CONNECTION = "connection"
+    OPERATOR = "operator"
+    START = "start"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line before it is written.
+
+    Attributes:
+        kind: What it is about.
+        client_order_id: The order it belongs to, empty for none.
+        body: An `OrderRequest` for `CREATED`, an `Event` for `EVENT`, else anything JSON can hold. Never a secret.
+    """
+
+    kind: Kind
+    client_order_id: str = ""
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line as it stands in the journal.
+
+    Attributes:
+        seq: Counts from 1 without a gap.
+        epoch: Which start of the process wrote it.
+        wall_ns: When, by the wall clock, nanoseconds since the epoch.
+        mono_ns: The same by the monotonic clock, comparable within one epoch.
+        client_order_id: The order it belongs to, empty for none.
+        kind: What it is about.
+        payload: The body as JSON.
+        hash: Of this line and the hash of the line before.
+    """
+
+    seq: int
+    epoch: int
+    wall_ns: int
+    mono_ns: int
+    client_order_id: str
+    kind: str
+    payload: bytes
+    hash: bytes
+
+    def body(self) -> Any:
+        """Return the body: typed for `CREATED` and `EVENT`, plain JSON values otherwise."""
+        return _DECODERS.get(self.kind, _PLAIN).decode(self.payload)
+
+
+FIRST_HASH = b"\0" * 32
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
+_PLAIN = msgspec.json.Decoder()
+_DECODERS: dict[str, msgspec.json.Decoder] = {
+    Kind.CREATED.value: msgspec.json.Decoder(OrderRequest),
+    Kind.EVENT.value: msgspec.json.Decoder(Event),
+}
+
+
+def encode(body: Any) -> bytes:
+    """Return a body as canonical JSON: the same value gives the same bytes."""
+    return _ENCODER.encode(body)
+
+
+def chain(previous: bytes, line: tuple[int, int, int, int, str, str, bytes]) -> bytes:
+    """Return the hash of a line, given the hash of the line before it."""
+    *fields, payload = line
+    digest = hashlib.sha256(previous)
+    digest.update("\x1f".join(map(str, fields)).encode())
+    digest.update(b"\x1f")
+    digest.update(payload)
+    return digest.digest()

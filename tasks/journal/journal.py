@@ -1,0 +1,205 @@
+"""The journal on disk: SQLite in WAL mode with `synchronous=FULL`, one writer, every commit durable when it returns.
+
+A commit is one transaction: the lines, and the rows of orders, fills and positions that follow from them. State in
+memory changes only after it. A commit that fails leaves both as they were and ends trading: after a failed fsync the
+only honest way on is to start again from the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import astuple
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from tasks.errors import ConfigurationError, DataError
+from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
+from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_lines, recover
+from tasks.journal.state import Change, Draft, State
+
+_PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+class Journal:
+    """One account's journal, held by one process for as long as it is open.
+
+    Args:
+        path: The database; a lock file lies beside it. A local disk: SQLite's WAL does not work over a network.
+
+    Attributes:
+        state: What the lines make; read it, never change it.
+        epoch: Counts the starts; every line carries it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.state = State()
+        self.epoch = 0
+        self._head = (0, FIRST_HASH)
+        self._lock: IO[str] | None = None
+        self._database: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._turn = asyncio.Lock()
+        self._broken = ""
+
+    def __enter__(self) -> Self:
+        """Take the lock, check every line, fold them, and begin a new epoch. Start-up and recovery are this.
+
+        Raises:
+            ConfigurationError: Another process holds the journal, or the file system does not keep its promises.
+            DataError: A line is not what was written; the message names the first.
+            DisagreementError: The tables do not follow from the lines.
+        """
+        self._take_lock()
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Finish the commit under way, close the database and let go of the lock."""
+        self._thread.shutdown(wait=True)
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    async def commit(self, entries: Sequence[Entry]) -> list[Change]:
+        """Write entries durably, in a thread of the journal's own, and return what each did.
+
+        Raises:
+            DataError: The disk did not take them. Nothing was written, and the journal refuses everything from now on.
+            InputError: An entry contradicts the journal; nothing was written.
+        """
+        async with self._turn:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self.commit_now, entries)
+
+    def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
+        """Write entries durably from this thread; see `commit`."""
+        if self._broken or self._database is None:
+            raise DataError(
+                f"journal {self.path.name}: expected an open journal, found {self._broken or 'a closed one'}"
+            )
+        draft = Draft(self.state)
+        changes = [draft.take(entry) for entry in entries]
+        lines = self._lines(entries)
+        try:
+            with _transaction(self._database):
+                self._write(lines, draft)
+        except sqlite3.Error as error:
+            self._broken = f"{type(error).__name__}: {error}"
+            raise DataError(
+                f"journal {self.path.name}: could not be written ({error}); nothing was, no order may be sent; "
+                "mend the disk and start again"
+            ) from error
+        draft.keep()
+        self._head = (lines[-1].seq, lines[-1].hash) if lines else self._head
+        return changes
+
+    def lines(self, client_order_id: str | None = None) -> Iterator[Line]:
+        """Yield lines in order: all of them, or those of one order."""
+        assert self._database is not None  # noqa: S101
+        yield from read_lines(self._database, client_order_id)
+
+    def _take_lock(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = open(f"{self.path}.lock", "w", opener=_private)  # noqa: SIM115  (held until close)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise ConfigurationError(
+                f"journal {self.path.name}: expected to be the only process, found another one trading with it; "
+                "stop that first"
+            ) from None
+
+    def _open(self) -> None:
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite makes it readable for others
+        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        for name, value in _PRAGMAS.items():
+            self._database.execute(f"PRAGMA {name} = {value}")
+            found = self._database.execute(f"PRAGMA {name}").fetchone()[0]
+            if found != value:
+                raise ConfigurationError(
+                    f"journal {self.path.name}: expected {name} {value}, found {found}; keep it on a local disk"
+                )
+        self._database.executescript(files("tasks.journal").joinpath("schema.sql").read_text(encoding="utf-8"))
+        self._recover()
+
+    def _recover(self) -> None:
+        assert self._database is not None  # noqa: S101
+        head = read_head(self._database)
+        if head.schema_version != SCHEMA_VERSION:
+            found = head.schema_version
+            raise ConfigurationError(f"journal {self.path.name}: expected schema {SCHEMA_VERSION}, found {found}")
+        self.state = recover(self._database, self.path.name)
+        self._head, self.epoch = (head.seq, head.hash), head.epoch + 1
+        self.commit_now([Entry(Kind.START, body={"pid": os.getpid(), "orders": len(self.state.orders)})])
+
+    def _lines(self, entries: Sequence[Entry]) -> list[Line]:
+        (seq, digest), wall, mono = self._head, time.time_ns(), time.monotonic_ns()
+        lines = []
+        for entry in entries:
+            seq += 1
+            identifier = entry.client_order_id or getattr(entry.body, "client_order_id", "")
+            fields = (seq, self.epoch, wall, mono, identifier, entry.kind.value, encode(entry.body))
+            digest = chain(digest, fields)
+            lines.append(Line(*fields, digest))
+        return lines
+
+    def _write(self, lines: Sequence[Line], draft: Draft) -> None:
+        database = self._database
+        assert database is not None  # noqa: S101
+        orders, positions, signals, trades = draft.changes()
+        database.executemany(
+            f"INSERT INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  (a constant)
+            [astuple(line) for line in lines],
+        )
+        database.executemany("INSERT INTO signals VALUES (?, ?)", list(signals.items()))
+        database.executemany("INSERT INTO fills VALUES (?, ?, ?, ?)", [(*key, owner) for key, owner in trades.items()])
+        database.executemany(
+            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?)",
+            [(key, order.status.value, encode(order)) for key, order in orders.items()],
+        )
+        database.executemany(
+            "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+            [(*key, str(quantity)) for key, quantity in positions.items()],
+        )
+        if lines:
+            head = (lines[-1].seq, lines[-1].hash, self.epoch, SCHEMA_VERSION)
+            database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", head)
+
+
+@contextmanager
+def _transaction(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,109 @@
+"""Reading a journal: every line checked, folded, and held against the tables that were written beside it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import DataError, DisagreementError
+from tasks.journal.entries import FIRST_HASH, Kind, Line, chain, encode
+from tasks.journal.state import State
+
+SCHEMA_VERSION = 1
+COLUMNS = "seq, epoch, wall_ns, mono_ns, client_order_id, kind, payload, hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last line, kept apart so that lines cut off at the end are missed too."""
+
+    seq: int = 0
+    hash: bytes = FIRST_HASH
+    epoch: int = 0
+    schema_version: int = SCHEMA_VERSION
+
+
+def read_head(database: sqlite3.Connection) -> Head:
+    """Return the last line's number and hash, the epoch and the schema; an empty journal has a head too."""
+    row = database.execute("SELECT seq, hash, epoch, schema_version FROM head").fetchone()
+    return Head(*row) if row else Head()
+
+
+def read_lines(database: sqlite3.Connection, client_order_id: str | None = None) -> Iterator[Line]:
+    """Yield lines in order: all of them, or those of one order."""
+    query = f"SELECT {COLUMNS} FROM journal"  # noqa: S608  (a constant)
+    if client_order_id is None:
+        cursor = database.execute(f"{query} ORDER BY seq")
+    else:
+        cursor = database.execute(f"{query} WHERE client_order_id = ? ORDER BY seq", (client_order_id,))
+    for row in cursor:
+        yield Line(*row)
+
+
+def checked_lines(database: sqlite3.Connection, name: str) -> Iterator[Line]:
+    """Yield every line after checking that it is the one that was written.
+
+    Raises:
+        DataError: A line was changed, dropped or swapped; the message names the first.
+    """
+    previous, expected = FIRST_HASH, 1
+    for line in read_lines(database):
+        fields = (line.seq, line.epoch, line.wall_ns, line.mono_ns, line.client_order_id, line.kind, line.payload)
+        if line.seq != expected or chain(previous, fields) != line.hash:
+            raise DataError(
+                f"journal {name}: line {expected} is not what was written; restore the file from a copy, "
+                "and compare with the broker before trading"
+            )
+        previous, expected = line.hash, expected + 1
+        yield line
+    head = read_head(database)
+    if (head.seq, head.hash) != (expected - 1, previous):
+        raise DataError(f"journal {name}: expected {head.seq} lines, found {expected - 1}; the end was cut off")
+
+
+def recover(database: sqlite3.Connection, name: str) -> State:
+    """Return the state of a journal: every line checked and folded in one pass, the tables held against it.
+
+    Raises:
+        DataError: A line is not what was written.
+        DisagreementError: A table does not follow from the lines.
+    """
+    state = State()
+    for line in checked_lines(database, name):
+        if line.kind in _STATEFUL:
+            state.take_line(line)
+    compare(database, state, name)
+    return state
+
+
+_STATEFUL = frozenset({Kind.CREATED.value, Kind.EVENT.value})
+
+
+def compare(database: sqlite3.Connection, state: State, name: str) -> None:
+    """Hold the tables against the state that the lines make.
+
+    Raises:
+        DisagreementError: They differ; the message names the table and the first key.
+    """
+    tables: dict[str, Mapping[Any, Any]] = {
+        "orders": {key: encode(order) for key, order in state.orders.items()},
+        "positions": {key: str(quantity) for key, quantity in state.positions.items()},
+        "fills": state.trades,
+        "signals": state.signals,
+    }
+    queries = {
+        "orders": "SELECT client_order_id, state FROM orders",
+        "positions": "SELECT account, symbol, quantity FROM positions",
+        "fills": "SELECT account, symbol, trade_id, client_order_id FROM fills",
+        "signals": "SELECT signal_key, client_order_id FROM signals",
+    }
+    for table, wanted in tables.items():
+        found = {key[0] if len(key) == 1 else tuple(key): value for *key, value in database.execute(queries[table])}
+        if found != wanted:
+            differing = [key for key in {*found, *wanted} if found.get(key) != wanted.get(key)]
+            raise DisagreementError(
+                f"journal {name}: expected the table {table} to follow from the lines, found it different at "
+                f"{min(differing, key=str)} ({len(differing)} in all); do not trade, compare with the broker"
+            )

@@ -1,0 +1,130 @@
+"""The state that lines make: orders, positions, and which signals and trades are spoken for. Pure; one fold for all."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from tasks.errors import InputError
+from tasks.journal.entries import Entry, Kind, Line
+from tasks.orders.lifecycle import Applied, Event, apply
+from tasks.orders.order import ZERO, Order, OrderRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one entry did to the state.
+
+    Attributes:
+        applied: What it did to its order; None for an entry that explains and changes nothing.
+        request: The order that was created, for a creation.
+    """
+
+    applied: Applied | None = None
+    request: OrderRequest | None = None
+
+
+@dataclass
+class State:
+    """Every order ever written down, and what follows from them.
+
+    Attributes:
+        orders: By client order id.
+        positions: Signed quantity by account and symbol: the sum of fills, nothing else.
+        signals: Signal key to the one order it became.
+        trades: Every trade ever counted, with its order. Kept for ever: a window would forget its own replay.
+    """
+
+    orders: MutableMapping[str, Order] = field(default_factory=dict)
+    positions: MutableMapping[tuple[str, str], Decimal] = field(default_factory=dict)
+    signals: MutableMapping[str, str] = field(default_factory=dict)
+    trades: MutableMapping[tuple[str, str, str], str] = field(default_factory=dict)
+
+    def take(self, entry: Entry) -> Change:
+        """Apply an entry and return what it did.
+
+        Raises:
+            InputError: The order exists already, its signal became another order, or an event names an unknown order.
+        """
+        if entry.kind is Kind.CREATED:
+            return self._create(entry.body)
+        if entry.kind is Kind.EVENT:
+            return self._event(entry.client_order_id, entry.body)
+        return Change()
+
+    def take_line(self, line: Line) -> Change:
+        """Apply a line that was written earlier."""
+        return self.take(Entry(Kind(line.kind), line.client_order_id, line.body()))
+
+    def _create(self, request: OrderRequest) -> Change:
+        identifier, key = request.client_order_id, request.signal_key
+        if identifier in self.orders or (key and key in self.signals):
+            known = "the id" if identifier in self.orders else f"signal {key!r}"
+            raise InputError(
+                f"order {identifier}: expected a new id and a signal that became no order yet, found {known} on "
+                "record; the same signal is the same order"
+            )
+        order = Order(request)
+        self.orders[identifier] = order
+        if key:
+            self.signals[key] = identifier
+        return Change(Applied(order), request)
+
+    def _event(self, identifier: str, event: Event) -> Change:
+        order = self.orders.get(identifier)
+        if order is None:
+            raise InputError(f"order {identifier}: expected one on record, found none; create it before its events")
+        applied = self._claimed(order, event) or apply(order, event)
+        if applied.order is not order:
+            self.orders[identifier] = applied.order
+            self._move(order, applied.order)
+        return Change(applied)
+
+    def _claimed(self, order: Order, event: Event) -> Applied | None:
+        """Return an anomaly where the trade was counted for another order already."""
+        if event.fill is None:
+            return None
+        owner = self.trades.get((order.request.account, order.request.symbol, event.fill.trade_id))
+        if owner is None or owner == order.request.client_order_id:
+            return None
+        return Applied(order, anomaly=f"trade {event.fill.trade_id} belongs to order {owner}", alert="fill conflict")
+
+    def _move(self, before: Order, after: Order) -> None:
+        request = after.request
+        key = (request.account, request.symbol)
+        moved = request.side.sign * (after.filled_quantity - before.filled_quantity)
+        if moved:
+            self.positions[key] = self.positions.get(key, ZERO) + moved
+        for fill in reversed(after.fills):  # new ones stand at the end
+            if (*key, fill.trade_id) in self.trades:
+                break
+            self.trades[(*key, fill.trade_id)] = request.client_order_id
+
+
+class Draft(State):
+    """Changes on top of a state, which stays as it is until they are kept."""
+
+    def __init__(self, base: State) -> None:
+        self._base = base
+        super().__init__(
+            ChainMap({}, base.orders),  # type: ignore[arg-type]
+            ChainMap({}, base.positions),  # type: ignore[arg-type]
+            ChainMap({}, base.signals),  # type: ignore[arg-type]
+            ChainMap({}, base.trades),  # type: ignore[arg-type]
+        )
+
+    def changes(self) -> tuple[dict[Any, Any], ...]:
+        """Return what is new: orders, positions, signals, trades."""
+        return tuple(part.maps[0] for part in _parts(self))
+
+    def keep(self) -> None:
+        """Put the changes into the state."""
+        for part, new in zip(_parts(self._base), self.changes(), strict=True):
+            part.update(new)
+
+
+def _parts(state: State) -> tuple[Any, ...]:
+    return state.orders, state.positions, state.signals, state.trades
