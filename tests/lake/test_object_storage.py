@@ -70,7 +70,7 @@ def test_the_whole_lake_works_on_s3(options: dict[str, str], make_bars: Maker) -
 
 
 def test_two_processes_on_one_partition_in_a_bucket(options: dict[str, str]) -> None:
-    """Conditional puts keep two processes apart: nothing lost, nothing doubled, corrections included."""
+    """Conditional puts keep two processes apart, which find the bucket by the usual AWS variables."""
     root = "s3://market/lake"
     writers = [start_writer(root, writer, ROUNDS, options) for writer in (0, 1)]
     for process in writers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -30,12 +29,10 @@ END = START + timedelta(days=300)
 ROUNDS = int(os.environ.get("PROOF_ROUNDS", "40"))  # `make proof-writers` runs 200
 
 
-def start_writer(root: str | Path, writer: int, rounds: int, options: Mapping[str, str] | None = None):
+def start_writer(root: str | Path, writer: int, rounds: int, environment: Mapping[str, str] | None = None):
     """Start a writer process."""
     command = [sys.executable, str(WRITER), str(root), str(writer), str(rounds)]
-    return subprocess.Popen(
-        [*command, json.dumps(dict(options))] if options else command, stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})})
 
 
 def check_two_writers(lake: Lake, rounds: int) -> None:

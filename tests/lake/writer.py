@@ -1,12 +1,11 @@
 """A writer in a process of its own, for the tests that run two at once or kill one.
 
-Usage: python writer.py <root> <writer> <rounds> [<options as JSON>]: writes rounds of bars of its own minutes of one
+Usage: python writer.py <root> <writer> <rounds>: writes rounds of bars of its own minutes of one
 partition, and revises one shared bar in each, so that every round conflicts with the other writer's.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -30,8 +29,8 @@ def bars_of(writer: int, round_number: int) -> pl.DataFrame:
 
 def main() -> None:
     """Write every round and print a line after each."""
-    root, writer, rounds, *rest = sys.argv[1:]
-    lake = Lake(root, storage_options=json.loads(rest[0]) if rest else None)
+    root, writer, rounds = sys.argv[1:]
+    lake = Lake(root)
     for number in range(int(rounds)):
         lake.write_bars(bars_of(int(writer), number), symbol="BTCUSDT", interval="1m", start=START, end=END)
         print(number, flush=True)
