@@ -13,9 +13,9 @@ from lake.timeline import Interval, utc
 from lake.timeline import interval as interval_named
 from tasks.quality import quarantine
 from tasks.quality.expected import expected_opens, listings
-from tasks.quality.parts import Part
+from tasks.quality.parts import Part, between, read_from_before
 from tasks.quality.plan import Market
-from tasks.quality.profile import Check, agreed, bad_rows, findings, profile, sight
+from tasks.quality.profile import Before, Check, agreed, bad_rows, findings, profile, sight
 from tasks.quality.profiles import append_profiles, keyed
 from tasks.quality.resample import finer_bars
 from tasks.quality.rules import RULES, rules_of
@@ -54,7 +54,7 @@ def check(
     start, end = utc(start), utc(end)
     length, hours = interval_named(interval), TradingCalendar.parse(calendar)
     now = utc(as_of) if as_of else lake.now()
-    bars = lake.read_bars(symbol, interval, start, end)
+    bars, before = between(read_from_before(lake, symbol, length, start, end), start, end)
     fine = finer_bars(lake, symbol, length, start, end, hours)
     listed_at = listings(Ledger(lake).records(interval, symbol)).get(symbol)
     found = judge(
@@ -64,8 +64,9 @@ def check(
         as_of=now,
         thresholds=thresholds,
         fine=fine,
+        before=before,
     )
-    part = Part(start, end, bars, fine, found.seen)
+    part = Part(start, end, bars, fine, before, found.seen)
     record = keyed(found.profile, part, symbol=symbol, market=Market(calendar, thresholds), now=now)
     verdict = verdict_of(record.row(0, named=True), found.findings, released_contents(lake, interval))
     quarantine.put(lake, symbol, interval, {(start, end): found.bad_rows})
@@ -83,6 +84,7 @@ def judge(
     as_of: datetime,
     thresholds: Thresholds,
     fine: pl.DataFrame | None = None,
+    before: Before | None = None,
     outlier_score: float | None = None,
 ) -> Check:
     """Judge bars by the full Great Expectations suite; see `tasks.quality.profile.sight` for the arguments.
@@ -94,7 +96,7 @@ def judge(
     """
     from tasks.quality import suite  # 8 seconds and 270 MB, only where something is judged
 
-    seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine)
+    seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine, before=before)
     row = profile(seen, thresholds, outlier_score)
     counts = row.row(0, named=True)
     in_rows = {rule.name for rule in rules_of("row")}

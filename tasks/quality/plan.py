@@ -14,8 +14,8 @@ from lake.store import Lake
 from lake.timeline import Interval, partitions
 from lake.timeline import interval as interval_named
 from tasks.quality.expected import listings
+from tasks.quality.profile import suite_version
 from tasks.quality.resample import finer_interval
-from tasks.quality.rules import suite_version
 from tasks.quality.thresholds import Thresholds
 
 
@@ -79,7 +79,9 @@ def plan(
         for year, ranges in years.items():
             listed, settled = began.get(symbol), min(as_of, ranges[-1][1])
             rules = (market.calendar, suite_version(market.thresholds))
-            parts = [known.get((symbol, year), ""), ranges, listed, settled, rules]
+            # the year before too: its last bar is what the first one is compared with
+            paths = [known.get((symbol, near), "") for near in (year - 1, year)]
+            parts = [paths, ranges, listed, settled, rules]
             mark = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             chunks.append(Chunk(symbol, length, tuple(ranges), market, listed, mark))
     return chunks

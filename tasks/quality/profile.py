@@ -6,6 +6,10 @@ what the write path judges where a rule is about a partition rather than about a
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import inspect
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +20,7 @@ import polars as pl
 from lake.schema import BARS, TIMESTAMP
 from lake.timeline import Interval, utc
 from tasks.errors import DisagreementError
+from tasks.quality import rules
 from tasks.quality.rules import BY_NAME, FINE, RULES, Severity, flags
 from tasks.quality.thresholds import Thresholds
 
@@ -60,12 +65,20 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """The last bar before a partition: its open's time and its close, None where there is none."""
+
+    timestamp: datetime | None
+    close: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sight:
     """A partition made ready to be looked at.
 
     Attributes:
         interval: The bars' interval.
-        rows: The bars with `expected`, `as_of` and, where known, the `fine_…` columns.
+        rows: The bars with the further columns that the rules of single bars look at.
         absent: The expected opens without a bar, with `run`, `trailing` and `share`.
         expected_rows: How many bars were expected.
         aligned: The timestamps equal the expected opens, so that no `clock_only` rule can be broken.
@@ -98,6 +111,7 @@ def sight(
     expected: pl.Series,
     as_of: datetime,
     fine: pl.DataFrame | None = None,
+    before: Before | None = None,
 ) -> Sight:
     """Lay bars beside what was expected of them.
 
@@ -107,6 +121,7 @@ def sight(
         expected: The opens that should be there, sorted. Those of bars not closed at `as_of` are left out here.
         as_of: The moment the bars were taken.
         fine: Bars of a finer table resampled to this interval, only complete ones; None where there is no such table.
+        before: The last bar before these, None where there is none: the first bar then has nothing to jump from.
     """
     closes = pl.col("timestamp").dt.offset_by(interval.name)
     if interval.step is not None:
@@ -118,7 +133,11 @@ def sight(
     known = pl.lit(True) if aligned else pl.col("timestamp").is_in(expected.cast(TIMESTAMP).implode())
     # a NaN means the same as a null to the rules, and pandas cannot tell them apart
     values = [pl.col(name).fill_nan(None) for name, kind in BARS.items() if kind.is_float()]
-    rows = bars.with_columns(*values, expected=known, as_of=pl.lit(utc(as_of), TIMESTAMP))
+    last = before or Before(None, None)
+    rows = bars.with_columns(*values, expected=known, as_of=pl.lit(utc(as_of), TIMESTAMP)).with_columns(
+        timestamp_before=pl.col("timestamp").shift(1, fill_value=pl.lit(last.timestamp, TIMESTAMP)),
+        close_before=pl.col("close").shift(1, fill_value=pl.lit(last.close, pl.Float64)),
+    )
     if fine is not None:
         renamed = fine.select("timestamp", **{name: pl.col(name.removeprefix("fine_")) for name in FINE})
         rows = rows.join(renamed, on="timestamp", how="left", maintain_order="left")
@@ -230,15 +249,27 @@ def check_bars(
     as_of: datetime,
     thresholds: Thresholds,
     fine: pl.DataFrame | None = None,
+    before: Before | None = None,
     outlier_score: float | None = None,
 ) -> Check:
     """Check bars against every rule without Great Expectations; see `sight` for the arguments."""
-    seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine)
+    seen = sight(bars, interval=interval, expected=expected, as_of=as_of, fine=fine, before=before)
     row = profile(seen, thresholds, outlier_score)
     counts = row.row(0, named=True)
     broken = any(counts[rule.name] for rule in RULES)
     bad = bad_rows(seen, thresholds) if broken else no_bad_rows()
     return Check(seen, row, findings(counts, bad), bad)
+
+
+@functools.cache
+def suite_version(thresholds: Thresholds) -> str:
+    """Return a hash of the rules, of how they are applied and of the limits.
+
+    It is taken from the source of both modules: nobody has to remember to count up a version, and a change that means
+    nothing costs one more judgement, never a stale one.
+    """
+    source = inspect.getsource(rules) + inspect.getsource(sys.modules[__name__])
+    return f"{hashlib.sha256(source.encode()).hexdigest()[:8]}-{thresholds.version}"
 
 
 def no_bad_rows() -> pl.DataFrame:

@@ -13,8 +13,7 @@ from lake.store import Lake
 from lake.timeline import utc
 from tasks.quality.parts import Part
 from tasks.quality.plan import Market
-from tasks.quality.profile import PROFILE
-from tasks.quality.rules import suite_version
+from tasks.quality.profile import PROFILE, suite_version
 
 PROFILES = "quality/profiles"
 KEY = ("symbol", "interval", "partition_start", "partition_end")
@@ -40,7 +39,7 @@ def keyed(
     """Return a partition's profile as a row of `PROFILE_TABLE`: whose it is and what it follows from."""
     content, version = content_hash([part.bars]), suite_version(market.thresholds)
     finer = "" if part.fine is None else content_hash([part.fine])
-    basis = (content, finer, version, market.calendar, part.seen.expected_rows, min(utc(now), part.end))
+    basis = (content, finer, part.before, version, market.calendar, part.seen.expected_rows, min(utc(now), part.end))
     row = {
         "symbol": symbol,
         "interval": part.seen.interval.name,

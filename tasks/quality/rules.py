@@ -3,7 +3,8 @@
 A rule looks at one of three things:
 
 - ``row``: a bar. The frame has the columns of `BARS`, `expected` (the calendar has such an open), `as_of` (the moment
-  the bars were taken) and, where a finer table is at hand, `fine_open` … `fine_volume` resampled out of it.
+  the bars were taken), `timestamp_before` and `close_before` (of the bar before, across the partition's edge too) and,
+  where a finer table is at hand, `fine_open` … `fine_volume` resampled out of it.
 - ``absence``: an expected open without a bar. Columns `timestamp`, `run` (length of the gap it lies in), `trailing`
   (the gap reaches the end) and `share` (of all expected bars that are absent).
 - ``partition``: the profile of the whole partition, see `tasks.quality.profile`.
@@ -14,9 +15,6 @@ is merely rare (a jump, a frozen price) is warned of, because real markets do it
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -126,14 +124,14 @@ def _away(value: pl.Expr, anchor: pl.Expr, move: pl.Expr | float) -> tuple[pl.Ex
 
 def _jump(limits: Thresholds, interval: Interval) -> pl.Expr:
     step = interval.step or timedelta(days=31)
-    after_break = pl.col("timestamp").diff() > step
+    after_break = pl.col("timestamp") - pl.col("timestamp_before") > step
     move = pl.when(after_break).then(limits.max_jump_after_break).otherwise(limits.max_jump)
-    up, down = _away(pl.col("open"), pl.col("close").shift(1), move)
+    up, down = _away(pl.col("open"), pl.col("close_before"), move)
     return up | down
 
 
 def _spike(limits: Thresholds, _: Interval) -> pl.Expr:
-    before = _away(pl.col("close"), pl.coalesce(pl.col("close").shift(1), pl.col("open")), limits.max_spike)
+    before = _away(pl.col("close"), pl.coalesce("close_before", "open"), limits.max_spike)
     after = _away(pl.col("close"), pl.col("open").shift(-1), limits.max_spike)
     return (before[0] & after[0]) | (before[1] & after[1])
 
@@ -236,9 +234,3 @@ def rules_of(scope: Scope) -> tuple[Rule, ...]:
 def flags(scope: Scope, thresholds: Thresholds, interval: Interval) -> dict[str, pl.Expr]:
     """Return, by rule name, expressions that are true where a rule of that scope is broken, never null."""
     return {rule.name: rule.flag(thresholds, interval).fill_null(False) for rule in rules_of(scope)}
-
-
-def suite_version(thresholds: Thresholds) -> str:
-    """Return a hash of this module's rules and of the limits: two verdicts with the same one were judged alike."""
-    source = inspect.getsource(sys.modules[__name__])
-    return f"{hashlib.sha256(source.encode()).hexdigest()[:8]}-{thresholds.version}"

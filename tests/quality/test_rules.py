@@ -370,6 +370,20 @@ def test_both_tiers_find_the_planted_defect(scene: Scene, rule: str, plant: Call
     assert by_profile.status == "reject" or BY_NAME[rule].severity == "warn"
 
 
+def test_the_whole_lake_suite_finds_every_planted_defect(make_bars: Callable[..., pl.DataFrame]) -> None:
+    """A table with one profile for each defect: Great Expectations blames each row for its own rule."""
+    from tasks.quality.suite import failing_profiles
+
+    bars = make_bars()
+    scenes = [Scene(bars, bars["timestamp"], START + 600 * MINUTE) for _ in range(len(DEFECTS) + 1)]
+    for planted, (_, plant) in zip(scenes, DEFECTS, strict=False):
+        plant(planted)
+    failing = failing_profiles(pl.concat(planted.check(check_bars).profile for planted in scenes))
+    for found, (rule, _) in zip(failing, DEFECTS, strict=False):
+        assert rule in found
+    assert failing[-1] == []
+
+
 @pytest.mark.parametrize(("rules", "plant"), LOOK_ALIKES, ids=[plant.__name__ for _, plant in LOOK_ALIKES])
 def test_what_looks_like_a_defect_passes(scene: Scene, rules: set[str], plant: Callable[[Scene], None]) -> None:
     """Real markets do this: both tiers let it pass, without so much as a warning."""

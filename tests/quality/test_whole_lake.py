@@ -123,6 +123,19 @@ def test_only_the_changed_partition_is_judged_again(lake: Lake, make_bars: Make)
     assert set(_statuses(lake).values()) == {"pass"}
 
 
+def test_a_jump_at_the_edge_of_two_partitions_is_seen_by_both_tiers(lake: Lake, make_bars: Make) -> None:
+    """February opens half above January's close: its first bar is compared with the bar before it."""
+    prices = ("open", "high", "low", "close", "quote_volume")
+    lifted = {name: pl.when(pl.col("timestamp") >= MIDDLE).then(pl.col(name) * 1.5).otherwise(name) for name in prices}
+    _fill(lake, make_bars, symbols=1, **lifted)
+    check_lake(lake, "30m")
+    assert _statuses(lake) == {("S0", START): "pass", ("S0", MIDDLE): "warn"}
+    (found,) = verdicts.current(lake).filter(status="warn")["findings_json"]
+    assert '"jump"' in found
+    verdict = check(lake, "S0", "30m", MIDDLE, END, calendar="always_open", thresholds=Thresholds())
+    assert [(finding.rule, finding.rows, finding.sample) for finding in verdict.findings] == [("jump", 1, (MIDDLE,))]
+
+
 @pytest.mark.parametrize("step", ["quarantine.put", "store", "append_profiles"])
 def test_a_crash_between_two_steps_is_made_good_by_the_next_run(
     lake: Lake, make_bars: Make, monkeypatch: pytest.MonkeyPatch, step: str
