@@ -83,13 +83,13 @@ class Realtime:
             _transport(request).write(wire.message("connect", None, code=refusal.code, message=refusal.message))
             await socket.close(code=wire.POLICY)
             return socket
-        await socket.prepare(request)
-        link = self.links.add(key, _transport(request), faults)
-        if link.ending == "accept_close":
-            self.injected.append(Injection("accept_close", link.id, timestamp=self.answers.market.now))
-            link.end("accept_close")
+        link = self.links.add(key, _transport(request), faults)  # before any await, or two could take the last place
         clean = False
         try:
+            await socket.prepare(request)
+            if link.ending == "accept_close":
+                self.injected.append(Injection("accept_close", link.id, timestamp=self.answers.market.now))
+                link.end("accept_close")
             clean = await self._converse(socket, link)
         finally:
             self.links.remove(link, clean=clean)
