@@ -18,7 +18,7 @@ def content_hash(chunks: Iterable[pl.DataFrame]) -> str:
     """
     digest = hashlib.sha256()
     for chunk in chunks:
-        digest.update(_as_words(chunk).tobytes())
+        digest.update(_as_words(chunk).data)
     return digest.hexdigest()
 
 
