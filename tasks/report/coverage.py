@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,26 +80,38 @@ def quality_days(
     days = there.group_by("day", maintain_order=True).agg(
         rows=pl.col("here").sum().cast(pl.Int64), expected_rows=pl.len().cast(pl.Int64)
     )
-    bad = set(quarantined.dt.date())
-    states = [_state(day, day in bad, verdicts) for day in days["day"]]
+    bad, judged = set(quarantined.dt.date()), [_Judged.of(row) for row in verdicts.to_dicts()]
+    states = [_state([verdict for verdict in judged if verdict.holds(day)], day, day in bad) for day in days["day"]]
     return days.select(pl.lit(symbol).alias("symbol"), "day", "rows", "expected_rows", status=pl.Series(states))
 
 
-def _state(day: date, bad: bool, verdicts: pl.DataFrame) -> str:
-    if verdicts.is_empty():
-        return "unjudged"
-    holds = (pl.col("partition_start").dt.date() <= day) & (pl.col("partition_end") > utc(day))
-    own = verdicts.filter(holds).to_dicts()
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A verdict as the calendar needs it: the days it holds for, and those its warnings point at."""
+
+    first: date
+    end: datetime
+    rejected: bool
+    released: bool
+    warned: frozenset[date]
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> _Judged:
+        warnings = (found for found in json.loads(row["findings_json"] or "[]") if found["severity"] == "warn")
+        days = frozenset(datetime.fromisoformat(at).date() for found in warnings for at in found.get("sample", ()))
+        released = bool(row.get("release_reason"))
+        return cls(row["partition_start"].date(), row["partition_end"], row["status"] == "reject", released, days)
+
+    def holds(self, day: date) -> bool:
+        return self.first <= day and self.end > utc(day)
+
+
+def _state(own: list[_Judged], day: date, bad: bool) -> str:
     if not own:
         return "unjudged"
     if bad:
-        return "released" if all(row.get("release_reason") for row in own if row["status"] == "reject") else "reject"
-    return "warn" if any(day in _warned_days(row["findings_json"]) for row in own) else "pass"
-
-
-def _warned_days(findings_json: str | None) -> set[date]:
-    warnings = (finding for finding in json.loads(findings_json or "[]") if finding["severity"] == "warn")
-    return {datetime.fromisoformat(moment).date() for finding in warnings for moment in finding.get("sample", ())}
+        return "released" if all(verdict.released for verdict in own if verdict.rejected) else "reject"
+    return "warn" if any(day in verdict.warned for verdict in own) else "pass"
 
 
 def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFrame) -> dict[str, int]:

@@ -9,24 +9,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-import polars as pl
 import structlog
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from lake.calendar import TradingCalendar
-from lake.coverage import Ledger
-from lake.schema import TIMESTAMP
 from lake.store import Lake
-from lake.timeline import interval as interval_named
-from tasks.report.coverage import coverage, missing_reasons, near_gaps, quality_days
+from lake.timeline import utc
+from tasks.report import sources
 from tasks.report.summary import summary_markdown
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import load
-
-VERDICTS = "quality/verdicts"
-RELEASES = "quality/releases"
-QUARANTINE = "quality/quarantine"
 
 _log = structlog.get_logger(__name__)
 
@@ -50,10 +42,10 @@ def write_report(lake_root: str, run_id: str, out_dir: str) -> str:
 
     lake = Lake(lake_root)
     result = load(lake, run_id)
-    start, end = span(result)
-    bars = lake.read_bars(result.symbol, result.interval, start, end, version=_version(result))
-    judged = verdicts(lake, result, start, end)
-    page = render(result, bars, judged, completeness(lake, result, bars), day_by_day(lake, result, bars, judged))
+    bars = sources.run_bars(lake, result)
+    judged = sources.verdicts(lake, result.symbol, result.interval, *sources.span(result))
+    days = sources.run_days(lake, result, bars, judged)
+    page = render(result, bars, judged, sources.completeness(lake, result, bars), days)
     path = Path(out_dir) / file_name(result)
     write_page(path, page)
     _log.info("report.written", run_id=run_id, path=str(path), size_bytes=len(page.encode()))
@@ -98,55 +90,27 @@ def write_comparison(lake_root: str, run_ids: Sequence[str], out_dir: str) -> st
     return str(path)
 
 
-def span(result: SweepResult) -> tuple[datetime, datetime]:
-    """Return the half-open span of the bars a result speaks of."""
-    first, last = result.equity.select(pl.col("timestamp").min(), pl.col("timestamp").max().alias("last")).row(0)
-    return first, interval_named(result.interval).next(last)
+@task(name="write-quality-calendar", task_run_name="quality calendar {interval}", cache_policy=NO_CACHE, retries=0)
+def write_quality_calendar(lake_root: str, interval: str, start: datetime, end: datetime, out_dir: str) -> str:
+    """Write the page of every symbol's data quality by days and return its path.
 
+    Args:
+        lake_root: Folder or address of the lake.
+        interval: Length of the bars.
+        start: First instant.
+        end: First instant after the range.
+        out_dir: Folder for the page; made where it does not exist.
 
-def verdicts(lake: Lake, result: SweepResult, start: datetime, end: datetime) -> pl.DataFrame:
-    """Return the verdicts of the partitions that touch ``[start, end)`` and the reason where a person released one."""
-    if not lake.exists(VERDICTS):
-        return pl.DataFrame()
-    mine = (pl.col("symbol") == result.symbol) & (pl.col("interval") == result.interval)
-    touching = (pl.col("partition_start") < end) & (pl.col("partition_end") > start)
-    found = lake.scan(VERDICTS).filter(mine & touching).collect()
-    if not lake.exists(RELEASES):
-        return found
-    keys = ["symbol", "interval", "partition_start", "content_hash"]
-    released = lake.scan(RELEASES).filter(mine).sort("released_at").collect().unique(keys, keep="last")
-    return found.join(released.select(*keys, release_reason="reason"), on=keys, how="left")
-
-
-def completeness(lake: Lake, result: SweepResult, bars: pl.DataFrame) -> dict[str, object]:
-    """Return the coverage of the bars by the calendar of the run's record, and why each missing bar is missing.
-
-    Bars alone where the record names no calendar.
+    Raises:
+        InputError: The lake has no such bars in the range.
     """
-    name = result.record.get("calendar")
-    if not name:
-        return {"bars": bars.height}
-    calendar = TradingCalendar.parse(name)
-    found = coverage(bars, result.interval, calendar)
-    if found.get("missing_bars"):
-        start, end = span(result)
-        absent = Ledger(lake).absences(result.symbol, result.interval, start, end, calendar=calendar)
-        expected = calendar.expected_opens(result.interval, start, end)
-        found |= {f"missing_{reason}": bars_ for reason, bars_ in missing_reasons(bars, expected, absent).items()}
-        found |= near_gaps(result.trades, bars, expected)
-    return found
+    from tasks.report.quality_page import quality_page  # plotly again
 
-
-def day_by_day(lake: Lake, result: SweepResult, bars: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame | None:
-    """Return the quality of each day of the run; None where the record names no calendar."""
-    name = result.record.get("calendar")
-    if not name:
-        return None
-    held = pl.Series("timestamp", [], TIMESTAMP)
-    if lake.exists(QUARANTINE):
-        mine = (pl.col("symbol") == result.symbol) & (pl.col("interval") == result.interval)
-        held = lake.scan(QUARANTINE).filter(mine).select("timestamp").collect()["timestamp"]
-    return quality_days(bars, result.symbol, result.interval, TradingCalendar.parse(name), judged, held)
+    days, judged = sources.lake_days(Lake(lake_root), interval, utc(start), utc(end))
+    path = Path(out_dir) / f"quality-{interval}.html"
+    write_page(path, quality_page(interval, days, judged))
+    _log.info("quality_calendar.written", interval=interval, days=days.height, path=str(path))
+    return str(path)
 
 
 def file_name(result: SweepResult) -> str:
@@ -161,8 +125,3 @@ def write_page(path: Path, page: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(page, encoding="utf-8")
     partial.replace(path)
-
-
-def _version(result: SweepResult) -> int | None:
-    version = result.record.get("lake_version")
-    return version if isinstance(version, int) else None

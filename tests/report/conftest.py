@@ -237,6 +237,7 @@ def make_quality() -> pl.DataFrame:
             "findings_json": findings,
             "content_hash": ["a", "b", "c"],
             "suite_version": ["1"] * 3,
+            "calendar": ["always_open"] * 3,
             "checked_at": [START] * 3,
         }
     )

@@ -211,3 +211,17 @@ def test_many_windows_are_tinted_without_lines(
     kinds = [shape.type for shape in figure.layout.shapes]
     assert kinds.count("line") == lines
     assert kinds.count("rect") == (windows + 1) // 2
+
+
+@pytest.mark.parametrize("name", ["ink", "muted", "blue", "orange", "amber"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_can_be_read(name: str, theme: str) -> None:
+    """Every colour of words has the contrast that WCAG asks for (4.5) on the card, in both themes."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    lights = sorted(luminance(getattr(PALETTE[shade], theme)) for shade in (name, "card"))
+    assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5

@@ -11,7 +11,8 @@ import pytest
 
 from lake.store import Lake
 from tasks.errors import InputError
-from tasks.report.task import RELEASES, VERDICTS, file_name, write_comparison, write_page, write_report
+from tasks.report.sources import RELEASES, VERDICTS, lake_days
+from tasks.report.task import file_name, write_comparison, write_page, write_quality_calendar, write_report
 from tasks.sweep.result import SweepResult
 from tasks.sweep.store import save
 
@@ -115,3 +116,29 @@ def test_a_release_is_shown_with_its_reason(
     page = Path(write_report.fn(str(root), result.run_id, str(tmp_path / "out"))).read_text(encoding="utf-8")
     assert "released by a person: exchange outage, confirmed" in page
     assert "never shown" not in page
+
+
+def test_every_symbol_of_the_lake_has_its_row(
+    stored: tuple[Path, SweepResult], sweep: tuple[SweepResult, pl.DataFrame], tmp_path: Path
+) -> None:
+    """The quality calendar shows judged and unjudged symbols, counts what is missing, and lists what is not clean."""
+    root, bars = stored[0], sweep[1]
+    start, end = bars["timestamp"][0], bars["timestamp"][-1] + timedelta(minutes=15)
+    lake = Lake(root)
+    lake.write_bars(bars.gather_every(2), symbol="HALF", interval="15m", start=start, end=end)
+    path = Path(write_quality_calendar.fn(str(root), "15m", start, end, str(tmp_path / "out")))
+    page = path.read_text(encoding="utf-8")
+    assert path.name == "quality-15m.html"
+    assert "2 symbols" in page
+    assert "quality rejected 1 and warned about 1" in page
+    assert page.count('class="badge') == 2
+    assert f"{bars.height // 2 - 1:,}" in page
+    days, _ = lake_days(lake, "15m", start, end)
+    assert days.filter(pl.col("symbol") == "HALF")["status"].unique().to_list() == ["unjudged"]
+
+
+def test_an_empty_lake_has_no_calendar(tmp_path: Path, sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """Without bars there is no page, and the message says what to run."""
+    start, end = sweep[1]["timestamp"][0], sweep[1]["timestamp"][-1]
+    with pytest.raises(InputError, match="backfill"):
+        write_quality_calendar.fn(str(tmp_path / "lake"), "15m", start, end, str(tmp_path / "out"))

@@ -35,7 +35,7 @@ PALETTE: dict[str, Shade] = {
     "muted": Shade("#56616f", "#a4afbd"),
     "line": Shade("#dde2e8", "#2d3642"),
     "blue": Shade("#0067a5", "#62b6ee"),
-    "orange": Shade("#c85200", "#f2934a"),
+    "orange": Shade("#c25000", "#f2934a"),
     "purple": Shade("#9b4f86", "#d893c3"),
     "green": Shade("#00805e", "#35c79a"),
     "amber": Shade("#8a6100", "#e6b64c"),
