@@ -77,7 +77,7 @@ class Desk:
         Raises:
             Refusal: 6004 past ``timestamp + recv_window``, 2001 for a timestamp in the future or a window too long.
         """
-        if payload.get("timestamp") is None:
+        if payload.get("timestamp") is None or not self.faults.deadlines:
             return
         sent, window = int(_number(payload, "timestamp")), int(_number(payload, "recv_window", DEFAULT_WINDOW_MS))
         now = server_ms()
@@ -112,7 +112,11 @@ class Desk:
         """
         if not self.current(key, order).open:
             raise Refusal(6005, order.client_order_id, data=self.current(key, order).describe())
-        return self.venue.cancel(key, order)
+        cancelled = self.venue.cancel(key, order)
+        if chance(self.faults.seed, "late_fill", order.client_order_id) < self.faults.late_fill_p:
+            self.injected.append(Injection("late_fill", order.order_id))
+            self.venue.fill_late(key, cancelled)
+        return cancelled
 
     def current(self, key: str, order: Order) -> Order:
         """Return the order as it stands now, without lag."""
@@ -131,6 +135,8 @@ class Desk:
         if query.get("order_id"):
             found = account.order(query["order_id"], as_of_s=as_of)
             orders = [found] if found else []
+        elif not self.faults.client_ids:
+            raise Refusal(2001, "order_id: expected, this broker does not look orders up by client_order_id")
         else:
             orders = account.by_client_id(_word(query, "client_order_id"), as_of_s=as_of)
         orders = [order for order in orders if not self._forgotten(account, order)]

@@ -102,7 +102,7 @@ class StreamFaults:
             ``accept_close`` closes right after the handshake.
         ending_after_frames: A connection ends after about so many messages (between one and twice as many).
         drop_ack_p: The answer to a subscribe or unsubscribe is not sent; the command is obeyed.
-        bare_symbols: Stocks are pushed without their market suffix.
+        bare_channels: Channels that push stocks without their market suffix.
         crossed_p: A book's best bid is above its best ask.
         garbage_p: A frame of nonsense follows the message: broken JSON, wrong types, an unknown command, raw bytes.
         oversize_p: A frame of `oversize_bytes` follows the message.
@@ -121,7 +121,7 @@ class StreamFaults:
     endings: tuple[str, ...] = ()
     ending_after_frames: int = 20
     drop_ack_p: float = 0.0
-    bare_symbols: bool = False
+    bare_channels: tuple[str, ...] = ()
     crossed_p: float = 0.0
     garbage_p: float = 0.0
     oversize_p: float = 0.0

@@ -49,7 +49,7 @@ class Feed:
         self.links = links
         self.injected = injected
         self.subscribed = asyncio.Event()
-        self._rendered: OrderedDict[tuple[str, Instrument, int, bool, int], Rendered] = OrderedDict()
+        self._rendered: OrderedDict[tuple[str, Instrument, int, str, int], Rendered] = OrderedDict()
         self._writers: dict[str, Callable[[Instrument, int, str, int], Rendered]] = {
             "depth": self._depths,
             "trade": self._trades,
@@ -116,7 +116,7 @@ class Feed:
     def snapshot(self, topic: Topic, faults: StreamFaults) -> bytes | None:
         """Return the message that stands now for a new subscriber; trades have none."""
         channel, item = topic
-        now, name = self.clock(), item.ticker if faults.bare_symbols else item.symbol
+        now, name = self.clock(), item.ticker if channel in faults.bare_channels else item.symbol
         if channel == "trade":
             return None
         view = (
@@ -126,10 +126,10 @@ class Feed:
 
     def _bar(self, topic: Topic, index: int, faults: StreamFaults) -> Rendered:
         channel, item = topic
-        key = (channel, item, index, faults.bare_symbols, faults.skew_ms)
+        name = item.ticker if channel in faults.bare_channels else item.symbol
+        key = (channel, item, index, name, faults.skew_ms)
         found = self._rendered.get(key)
         if found is None:
-            name = item.ticker if faults.bare_symbols else item.symbol
             found = self._rendered[key] = self._writers[channel](item, index, name, faults.skew_ms)
             if len(self._rendered) > _KEPT:
                 self._rendered.popitem(last=False)

@@ -33,8 +33,11 @@ class OrderFaults:
         duplicate_fill_p: The private stream tells of a fill twice.
         reorder_fills_p: The private stream tells of an order's fills in reverse.
         lose_push_p: The private stream does not tell of something.
+        late_fill_p: After a cancel was acknowledged, a fill of half the rest arrives; the order stays cancelled.
         open_lag_s: The open-orders endpoint shows the past.
         query_lag_s: The query by id shows the past.
+        deadlines: Whether `timestamp` and `recv_window` are honoured; some brokers know no deadline.
+        client_ids: Whether an order can be asked for, and cancelled, by its client order id.
         retention_s: A terminal order is forgotten by query and history after so long; None for never.
     """
 
@@ -54,8 +57,11 @@ class OrderFaults:
     duplicate_fill_p: float = 0.0
     reorder_fills_p: float = 0.0
     lose_push_p: float = 0.0
+    late_fill_p: float = 0.0
     open_lag_s: float = 0.0
     query_lag_s: float = 0.0
+    deadlines: bool = True
+    client_ids: bool = True
     retention_s: float | None = None
 
     def __post_init__(self) -> None:

@@ -131,6 +131,14 @@ class Venue:
         self._resting.pop(order.order_id, None)
         return self._publish(key, changed(standing, status="canceled", updated_ms=self.quotes.market.clock()))
 
+    def fill_late(self, key: str, order: Order) -> None:
+        """Execute half of what a cancelled order had left, at its price; it stays cancelled."""
+        lot = Decimal(1).scaleb(-order.item.lot_decimals)
+        quantity = max((order.left / 2).quantize(lot, rounding="ROUND_DOWN"), min(lot, order.left))
+        if quantity and order.price is not None:
+            now = self.quotes.market.clock()
+            self._execute(key, order, order.price, quantity, maker=True, now_ms=now, status=order.status)
+
     def advance(self) -> None:
         """Match resting orders against the trades since the last look."""
         now = self.quotes.market.clock()
@@ -156,9 +164,19 @@ class Venue:
         levels = self._book(item, self.quotes.market.clock())[_OPPOSITE[side]]
         return levels[0].price if levels else ZERO
 
-    def _execute(self, key: str, order: Order, price: Decimal, quantity: Decimal, *, maker: bool, now_ms: int) -> Order:
+    def _execute(
+        self,
+        key: str,
+        order: Order,
+        price: Decimal,
+        quantity: Decimal,
+        *,
+        maker: bool,
+        now_ms: int,
+        status: str | None = None,
+    ) -> Order:
         filled = order.filled + quantity
-        status = "filled" if filled == order.quantity else "partially_filled"
+        status = status or ("filled" if filled == order.quantity else "partially_filled")
         order = changed(order, filled=filled, cost=order.cost + price * quantity, status=status, updated_ms=now_ms)
         fee = price * quantity * self._fees[maker]
         fill = Fill(f"t{next(self._numbers)}", order, price, quantity, fee, maker, now_ms)

@@ -278,6 +278,27 @@ async def test_terminal_orders_can_be_forgotten(small_market: Market) -> None:
     assert codes == [6001, 0]
 
 
+async def test_a_fill_can_come_after_the_cancel(small_market: Market) -> None:
+    """The cancel is acknowledged, then half of the rest is filled; the order stays cancelled, the position moves."""
+    async with trading(small_market, OrderFaults(late_fill_p=1.0)) as trader:
+        await trader.place("a", quantity="2", order_type="limit", price="1000")
+        _, cancelled = await trader.call("DELETE", "/v1/orders", client_order_id="a")
+        _, later = await trader.call("GET", "/v1/orders", client_order_id="a")
+        _, account = await trader.call("GET", "/v1/account")
+    assert (cancelled["status"], cancelled["filled_quantity"]) == ("canceled", "0")
+    assert (later["status"], later["filled_quantity"]) == ("canceled", "1")
+    assert account["positions"][0]["quantity"] == "1"
+
+
+async def test_some_brokers_know_no_deadline_and_no_client_id(small_market: Market) -> None:
+    """An ancient request is executed, and only the venue's own id finds the order."""
+    async with trading(small_market, OrderFaults(deadlines=False, client_ids=False)) as trader:
+        code, order = await trader.place("a", timestamp=1, recv_window=1)
+        assert code == 0
+        assert (await trader.call("GET", "/v1/orders", client_order_id="a"))[0] == 2001
+        assert (await trader.call("GET", "/v1/orders", order_id=order["order_id"]))[0] == 0
+
+
 @asynccontextmanager
 async def _private(trader: Trader) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with trader.session.ws_connect("/v1/private") as socket:

@@ -323,10 +323,12 @@ async def test_acknowledgements_can_be_lost(small_market: Market) -> None:
 
 
 async def test_symbols_can_come_without_their_suffix(small_market: Market) -> None:
-    """Subscribed as ACME.US, pushed as ACME; symbols without a suffix stay."""
-    async with playing(small_market, stream_faults=StreamFaults(bare_symbols=True)) as (_, client):
+    """Subscribed as ACME.US, tickers say ACME and depth ACME.US, as the vendor's own example mixes them."""
+    async with playing(small_market, stream_faults=StreamFaults(bare_channels=("ticker",))) as (_, client):
         await client.send("subscribe", "ticker", "ACME.US", "BTCUSDT")
         assert {(await client.read("ticker"))["data"]["symbol"] for _ in range(2)} == {"ACME", "BTCUSDT"}
+        await client.send("subscribe", "depth", "ACME.US")
+        assert (await client.read("depth"))["data"]["symbol"] == "ACME.US"
 
 
 async def test_books_can_be_crossed(small_market: Market) -> None:
