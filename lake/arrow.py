@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import Dataset
 
-from lake.bars import checked_range, files_within, table_name
+from lake.bars import checked_range, table_name
 from lake.location import Location
 from lake.schema import BARS
 from tasks.errors import InputError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lake.store import Lake
 
+_FEW_COLUMNS = 2
 _SCHEMA = pl.DataFrame(schema=BARS).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 
 
@@ -39,9 +40,14 @@ def read_arrow(
     start, end = checked_range(start, end)
     names = _checked_columns(columns)
     snapshot = lake.snapshot(table_name(interval), version)
-    files = [] if snapshot is None else files_within(snapshot, [symbol], start, end)["path"].to_list()
+    files = [] if snapshot is None else snapshot.bounds.get(symbol, [])
     location = lake.table(table_name(interval)).location
-    parts = [part for path in files for part in _read(location, path, names, start, end)]
+    parts = [
+        part
+        for path, first, last in files
+        if (start is None or last >= start) and (end is None or first < end)
+        for part in _read(location, path, names, start, end)
+    ]
     if not parts:
         return _SCHEMA.empty_table().select(names)
     return pa.concat_tables(parts)
@@ -85,7 +91,8 @@ def _read(
         groups = list(_groups(file.metadata, start, end))
         if groups:
             wanted = names if "timestamp" in names else ["timestamp", *names]
-            table = file.read_row_groups(groups, columns=wanted)
+            # Threads would save nothing on two columns, and cost a wait wherever the cores are busy.
+            table = file.read_row_groups(groups, columns=wanted, use_threads=len(wanted) > _FEW_COLUMNS)
             yield _cut(table, start, end).select(names)
 
 
@@ -100,9 +107,12 @@ def _groups(metadata: pq.FileMetaData, start: datetime | None, end: datetime | N
 def _cut(table: pa.Table, start: datetime | None, end: datetime | None) -> pa.Table:
     if start is None and end is None:
         return table
-    times = table.column("timestamp").combine_chunks()
-    values = times.view("int64").to_numpy()
-    sides = [None if side is None else pa.scalar(side, times.type).value for side in (start, end)]
-    first = 0 if sides[0] is None else int(np.searchsorted(values, sides[0]))
-    last = len(values) if sides[1] is None else int(np.searchsorted(values, sides[1]))
+    times = table.column("timestamp")
+    first = 0 if start is None else _rows_before(times, start)
+    last = table.num_rows if end is None else _rows_before(times, end)
     return table.slice(first, last - first)
+
+
+def _rows_before(times: pa.ChunkedArray, moment: datetime) -> int:
+    value = pa.scalar(moment, times.type).value
+    return sum(int(np.searchsorted(chunk.view("int64").to_numpy(), value)) for chunk in times.chunks)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from datetime import datetime
+from functools import cached_property, lru_cache
 from urllib.parse import unquote
 
 import polars as pl
@@ -14,7 +15,7 @@ from deltalake import DeltaTable, Schema
 from lake.timeline import from_ms
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """The table at one version.
 
@@ -30,6 +31,14 @@ class Snapshot:
     files: pl.DataFrame
     schema: dict[str, pl.DataType]
     partition_by: list[str]
+
+    @cached_property
+    def bounds(self) -> dict[str, list[tuple[str, datetime, datetime]]]:
+        """Path, first and last timestamp of each symbol's files, in order: for reads too short for a query engine."""
+        found: dict[str, list[tuple[str, datetime, datetime]]] = {}
+        for symbol, *file in self.files.select("partition.symbol", "path", "first", "last").iter_rows():
+            found.setdefault(symbol, []).append((file[0], file[1], file[2]))
+        return found
 
 
 def snapshot_of(handle: DeltaTable) -> Snapshot:
