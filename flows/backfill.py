@@ -141,7 +141,16 @@ async def _fetch(
     calendar = calendar_of(symbol)
     try:
         return await step(
-            backfill_month, lake_root, symbol, interval, start, end, vendor, calendar=calendar, refresh=refresh
+            backfill_month,
+            lake_root,
+            symbol,
+            interval,
+            start,
+            end,
+            vendor,
+            calendar=calendar,
+            refresh=refresh,
+            progress=lambda page: progress.note(f"{page.symbol} {page.rows:,} bars, {page.requests:,} requests"),
         )
     finally:
         await progress.advance()

@@ -10,17 +10,23 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from flows.show import show
 from tasks.errors import KlinehouseError
 
+if TYPE_CHECKING:
+    from lake.store import Lake
+
 #: Command → where its flow lives and the line that ``--help`` shows. A flow is imported when its command runs.
 FLOWS: dict[str, tuple[str, str]] = {
     "backfill": ("flows.backfill:backfill", "Fetch missing bars into the lake."),
     "quality": ("flows.quality:quality", "Judge the partitions of the lake."),
+    "quality-lake": ("flows.quality:quality_lake", "Judge all of the lake that changed, and build its pages."),
+    "release": ("flows.quality:release", "Release rejected partitions, with a reason on record."),
     "features": ("flows.features:features", "Compute feature tables from bars."),
     "sweep": ("flows.sweep:sweep", "Search a strategy's parameters, out of sample."),
     "maintain": ("flows.maintain:maintain", "Compact the lake, and name the runs that corrections touched."),
@@ -43,10 +49,57 @@ def sql(query: str, *, root: str | None = None) -> None:
         query: DuckDB SQL over the lake's tables, such as ``SELECT symbol, count(*) FROM klines GROUP BY symbol``.
         root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
     """
+    print(_lake(root).sql(query))
+
+
+@app.command(name="import")
+def import_file(
+    path: Path,
+    *,
+    symbol: str,
+    interval: str,
+    columns: dict[str, str] | None = None,
+    time_zone: str | None = None,
+    root: str | None = None,
+) -> None:
+    """Bring a CSV or Parquet file of bars into the lake.
+
+    Args:
+        path: The file.
+        symbol: Whose bars they are.
+        interval: Length of a bar.
+        columns: Our column to the file's, where they differ: ``--columns.timestamp Date --columns.close "Adj Close"``.
+        time_zone: Zone of times that carry none, such as ``UTC`` or ``America/New_York``.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    from lake.transfer import import_bars
+
+    lake = _lake(root)
+    done = import_bars(lake, path, symbol=symbol, interval=interval, columns=columns, time_zone=time_zone)
+    print(f"{done.rows_written:,} bars read: {done.rows_new:,} new, {done.rows_revised:,} revised")
+
+
+@app.command(name="export")
+def export_file(path: Path, *, symbol: str, interval: str, version: int | None = None, root: str | None = None) -> None:
+    """Write a symbol's bars to a CSV or Parquet file.
+
+    Args:
+        path: The file; it appears whole or not at all.
+        symbol: Whose bars.
+        interval: Length of a bar.
+        version: Version of the table; the newest where it is left out.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    from lake.transfer import export_bars
+
+    print(f"{export_bars(_lake(root), path, symbol=symbol, interval=interval, version=version):,} bars written")
+
+
+def _lake(root: str | None) -> Lake:
     from flows.settings import load
     from lake.store import Lake
 
-    print(Lake(root or load().lake_root).sql(query))
+    return Lake(root or load().lake_root)
 
 
 def command(name: str) -> Callable[..., Any]:

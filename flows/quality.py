@@ -1,22 +1,28 @@
-"""Check partitions of the lake with Great Expectations: verdicts, quarantine."""
+"""Check partitions of the lake with Great Expectations: verdicts, quarantine, Data Docs, releases."""
 
 from __future__ import annotations
 
-import json
-from datetime import datetime
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from flows.adhoc import flow
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
 from flows.settings import Settings, load
-from flows.steps import Progress, log, publish_table, step
+from flows.steps import Progress, key_of, log, publish_link, publish_table, step
 from flows.vendor import calendar_of, market_of
 from lake.coverage import Ledger
 from lake.store import Lake
-from lake.timeline import partitions
+from lake.timeline import partitions, utc
 from tasks.quality.expected import listings
-from tasks.quality.task import check_partition
+from tasks.quality.plan import Market
+from tasks.quality.task import check_lake, check_partition, release_partitions, write_data_docs
 from tasks.quality.thresholds import for_market
 from tasks.quality.verdicts import Verdict
+from tasks.quality.whole_lake import LakeReceipt
+from tasks.report.task import write_quality_calendar
 
 
 @flow(name="quality", flow_run_name="quality {interval}")
@@ -26,7 +32,7 @@ async def quality(
     start: StartDay = DEFAULT_START,
     end: EndDay = None,
 ) -> list[Verdict]:
-    """Judge every partition of some symbols; a rejected one is quarantined with its bad rows.
+    """Judge every partition of some symbols by the full suite; a rejected one is quarantined with its bad rows.
 
     Args:
         symbols: Symbols in the vendor's spelling.
@@ -57,8 +63,62 @@ async def quality(
     return verdicts
 
 
+@flow(name="quality-lake", flow_run_name="quality of the lake, {interval}")
+async def quality_lake(
+    interval: IntervalName = "1m",
+    symbols: list[str] | None = None,
+    start: StartDay = DEFAULT_START,
+    docs: bool = True,
+) -> LakeReceipt:
+    """Judge everything in the lake that changed since its last verdict, in one streaming pass.
+
+    Args:
+        interval: Length of a bar.
+        symbols: Symbols to judge; empty for all that the lake has.
+        start: First UTC day of the calendar of days.
+        docs: Build Data Docs, the quarantine page and the calendar of days, linked from this run.
+
+    Returns:
+        How many partitions there are, how many were judged now, and which are rejected.
+    """
+    settings = load()
+    names = symbols or Lake(settings.lake_root).symbols(interval)
+    markets = {name: Market(calendar_of(name), for_market(market_of(name), interval)) for name in names}
+    receipt = await step(
+        check_lake, settings.lake_root, interval, symbols=symbols, markets=markets, as_of=settings.market_now
+    )
+    await publish_table("quality-rejected", [{"partition": text} for text in receipt.rejected], _headline(receipt))
+    if docs and names:
+        await _publish_docs(settings, interval, *span(interval, start, None, now=settings.market_now))
+    return receipt
+
+
+@flow(name="release", flow_run_name="release {symbol} {interval}")
+async def release(
+    symbol: Annotated[str, Field(description="Symbol whose partitions are released.")],
+    reason: Annotated[str, Field(min_length=3, description="Why these bars may be used; goes on record.")],
+    released_by: Annotated[str, Field(min_length=1, description="Who says so; goes on record.")],
+    start: StartDay,
+    end: Annotated[date, Field(description="First UTC day no longer released.")],
+    interval: IntervalName = "1m",
+) -> int:
+    """Release rejected partitions from quarantine: exactly their present content, with a reason and a name on record.
+
+    Args:
+        symbol: Symbol whose partitions are released.
+        reason: Why these bars may be used; goes on record.
+        released_by: Who says so; goes on record.
+        start: First UTC day.
+        end: First UTC day no longer released.
+        interval: Length of a bar.
+
+    Returns:
+        How many partitions were released.
+    """
+    return await step(release_partitions, load().lake_root, symbol, interval, utc(start), utc(end), reason, released_by)
+
+
 async def _check(settings: Settings, symbol: str, interval: str, start: datetime, end: datetime) -> Verdict:
-    thresholds = for_market(market_of(symbol), interval)
     return await step(
         check_partition,
         settings.lake_root,
@@ -67,20 +127,36 @@ async def _check(settings: Settings, symbol: str, interval: str, start: datetime
         start,
         end,
         calendar=calendar_of(symbol),
-        thresholds=thresholds,
+        thresholds=for_market(market_of(symbol), interval),
         as_of=settings.market_now,
     )
 
 
-def _row(verdict: Verdict) -> dict[str, object]:
+async def _publish_docs(settings: Settings, interval: str, first: datetime, last: datetime) -> None:
+    folder = settings.report_dir.absolute()
+    docs = await step(write_data_docs, settings.lake_root, interval, str(folder / "data-docs" / interval))
+    days = await step(write_quality_calendar, settings.lake_root, interval, first, last, str(folder))
+    await publish_link(key_of("data-docs", interval), Path(docs).as_uri(), "Data Docs", "Great Expectations' own pages")
+    await publish_link(key_of("quality-calendar", interval), Path(days).as_uri(), "Calendar", "Quality day by day")
+
+
+def _headline(receipt: LakeReceipt) -> str:
+    return (
+        f"{receipt.judged:,} of {receipt.partitions:,} {receipt.interval} partitions judged: "
+        f"{receipt.passed:,} passed, {receipt.warned:,} warned, {len(receipt.rejected):,} rejected"
+    )
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
     return {
         "symbol": verdict.symbol,
         "from": f"{verdict.start:%Y-%m-%d}",
         "to": f"{verdict.end:%Y-%m-%d}",
         "verdict": verdict.status,
+        "released": verdict.released,
         "bars": verdict.rows,
         "expected": verdict.expected_rows,
-        "findings": json.dumps({finding.rule: finding.rows for finding in verdict.findings}),
+        "findings": ", ".join(f"{finding.rule} ({finding.rows})" for finding in verdict.findings),
     }
 
 

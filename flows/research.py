@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from flows.features import features
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy
 from flows.quality import quality
 from flows.settings import load
-from flows.steps import log, publish_link, publish_markdown, publish_table, step, subflow
+from flows.steps import key_of, log, publish_link, publish_markdown, publish_table, step, subflow
 from flows.sweep import sweep
 from tasks.errors import RejectedDataError
 from tasks.quality.verdicts import Verdict
@@ -100,16 +99,11 @@ async def research(
     for path, summary in zip(reports, found, strict=True):
         text = await step(summarise_run, settings.lake_root, summary.run_id)
         words = (summary.symbol, interval, strategy)
-        await publish_markdown(_key("verdict", *words), text, summary.verdict)
-        await publish_link(_key("report", *words), Path(path).as_uri(), Path(path).name, summary.verdict)
+        await publish_markdown(key_of("verdict", *words), text, summary.verdict)
+        await publish_link(key_of("report", *words), Path(path).as_uri(), Path(path).name, summary.verdict)
     stages = [{"stage": stage, "seconds": round(spent, 1)} for stage, spent in seconds.items()]
     await publish_table("research-stages", stages, "Wall time of each stage")
     return Researched(fetched, verdicts, found, reports, seconds)
-
-
-def _key(*words: str) -> str:
-    """Return words as an artifact key: lower case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
 @contextmanager
@@ -123,13 +117,13 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _refuse(verdicts: list[Verdict], *, allowed: bool) -> None:
     """Stop on rejected partitions unless they are allowed."""
-    rejected = [str(verdict) for verdict in verdicts if verdict.status == "reject"]
+    rejected = [str(verdict) for verdict in verdicts if verdict.status == "reject" and not verdict.released]
     if not rejected:
         return
     if not allowed:
         raise RejectedDataError(
             f"research: expected partitions that pass quality, found {len(rejected)} rejected: {'; '.join(rejected)}; "
-            "fetch them again, or set allow_rejected to go on with them"
+            "fetch them again, release them with a reason, or set allow_rejected to go on with them"
         )
     log.warning("rejected.allowed", partitions=rejected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -22,6 +23,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 from rich.console import Console
 from rich.progress import Progress as Bar
+from rich.progress import TimeElapsedColumn
 
 log = structlog.get_logger("flows")
 
@@ -83,7 +85,8 @@ class Progress:
         self._done, self._shown, self._began = 0, 0.0, time.monotonic()
         self._id: UUID | None = None
         console = Console(stderr=True)
-        self._bar = Bar(console=console, transient=True) if console.is_terminal else None
+        columns = (*Bar.get_default_columns(), TimeElapsedColumn())
+        self._bar = Bar(*columns, console=console, transient=True) if console.is_terminal else None
 
     async def __aenter__(self) -> Progress:
         """Show 0 %."""
@@ -109,11 +112,21 @@ class Progress:
             self._bar.update(self._line, completed=self._done)
         await self._show()
 
+    def note(self, text: str) -> None:
+        """Say what is going on behind the bar; costs nothing where there is no terminal."""
+        if self._bar is not None:
+            self._bar.update(self._line, description=f"{self._description}: {text}")
+
     async def _show(self, *, force: bool = False) -> None:
         share = 100.0 * self._done / self._total
         if self._id is not None and (force or share - self._shown >= 2.0):
             self._shown = share
             await aupdate_progress_artifact(self._id, progress=min(share, 100.0))
+
+
+def key_of(*words: str) -> str:
+    """Return words as an artifact's key: lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
 async def publish_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:

@@ -27,6 +27,7 @@ async def sweep(
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
     seed: int = 0,
+    lake_version: int | None = None,
 ) -> list[SweepSummary]:
     """Search a strategy's parameters on bars of the lake and judge the winner out of sample.
 
@@ -40,6 +41,7 @@ async def sweep(
         costs: What trading costs; never free by default.
         windows: How the sample is cut into train and test parts.
         seed: Seed of everything random, kept in the record.
+        lake_version: Version of the bars to read, as an earlier run recorded it; empty for the newest.
 
     Returns:
         One headline a symbol; the lake has the rest under its run_id.
@@ -65,6 +67,7 @@ async def sweep(
                     calendar=calendar_of(symbol),
                     code_version=version("klinehouse"),
                     seed=seed,
+                    lake_version=lake_version,
                 )
             )
             await progress.advance()

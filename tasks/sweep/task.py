@@ -65,6 +65,7 @@ def sweep_symbol(
     code_version: str = "",
     seed: int = 0,
     chunk: int | None = None,
+    lake_version: int | None = None,
 ) -> SweepSummary:
     """Sweep the bars of one symbol, store the result and count its trials; return the headline.
 
@@ -83,6 +84,7 @@ def sweep_symbol(
         code_version: For the record.
         seed: For the record and everything random.
         chunk: Most combinations a chunk holds; a killed sweep repeats at most one. None for the engine's own.
+        lake_version: Version of the bars to read, as an earlier run recorded it; None for the newest.
     """
     from tasks.sweep.fused import CHUNK
     from tasks.sweep.store import (  # these load numba and vectorbt: seconds
@@ -94,7 +96,7 @@ def sweep_symbol(
     from tasks.sweep.sweep import run_sweep, trials_of
 
     began, lake = time.monotonic(), Lake(lake_root)
-    version = lake.bars_version(interval)
+    version = lake.bars_version(interval) if lake_version is None else lake_version
     bars = lake.read_bars(symbol, interval, start, end, version=version)
     if not bars.height:
         raise InputError(f"sweep: expected bars of {symbol} {interval} in the lake, found none; run the backfill flow")

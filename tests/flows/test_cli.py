@@ -86,3 +86,26 @@ def test_results_are_shown_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "2025-01-02" in out
     assert "abc" not in out
     assert "error" not in out
+
+
+def test_files_go_in_and_out(run: Run, tmp_path: Path) -> None:
+    """A file with other column names is refused with the mapping to give; with it, what goes in comes out."""
+    rows = "Date,Open,High,Low,Adj Close,Volume\n2025-01-02,1,3,0.5,2,10\n2025-01-03,2,4,1.5,3,20\n"
+    (tmp_path / "bars.csv").write_text(rows)
+    words = ("bars.csv", "--symbol", "X.US", "--interval", "1d", "--time-zone", "UTC")
+    refused = run("import", *words)
+    assert refused.returncode == 1
+    assert "Adj Close" in refused.stderr
+    names = {
+        "timestamp": "Date",
+        "open": "Open",
+        "high": "High",
+        "low": "Low",
+        "close": "Adj Close",
+        "volume": "Volume",
+    }
+    mapping = [word for ours, theirs in names.items() for word in (f"--columns.{ours}", theirs)]
+    done = run("import", *words, *mapping)
+    assert "2 bars read: 2 new" in done.stdout, done.stderr
+    assert "2 bars written" in run("export", "out.csv", "--symbol", "X.US", "--interval", "1d").stdout
+    assert "2025-01-03" in (tmp_path / "out.csv").read_text()

@@ -1,0 +1,67 @@
+"""Judging the whole lake, its pages, and releases from quarantine."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.backfill import backfill
+from flows.quality import quality, quality_lake, release
+from flows.research import research
+from tasks.errors import InputError, RejectedDataError
+from tasks.simulator.faults import Faults
+from tasks.simulator.market import generated
+from tests.flows.market import trading
+
+MARKET = generated(
+    seed=5,
+    symbols=("BTCUSDT", "ETHUSDT"),
+    interval="5m",
+    start=datetime(2025, 1, 1, tzinfo=UTC),
+    end=datetime(2025, 2, 15, tzinfo=UTC),
+)
+SYMBOLS, START = ["BTCUSDT", "ETHUSDT"], date(2025, 1, 1)
+
+
+def test_only_what_changed_is_judged_again(tmp_path: Path) -> None:
+    """A second pass judges nothing; a correction brings exactly its partition back."""
+    with trading(MARKET, tmp_path) as (simulator, _):
+        asyncio.run(backfill.fn(SYMBOLS, "5m", START))
+        first = asyncio.run(quality_lake.fn("5m", start=START, docs=False))
+        again = asyncio.run(quality_lake.fn("5m", start=START, docs=False))
+        simulator.faults = Faults(inverted_p=0.01)
+        asyncio.run(backfill.fn(["ETHUSDT"], "5m", date(2025, 2, 1), refresh=True))
+        corrected = asyncio.run(quality_lake.fn("5m", start=START, docs=False))
+    assert (first.partitions, first.judged, first.rejected) == (4, 4, ())
+    assert again.judged == 0
+    assert corrected.judged == 1
+    assert "ETHUSDT" in corrected.rejected[0]
+
+
+def test_pages_are_built(tmp_path: Path) -> None:
+    """Data Docs, the quarantine page and the calendar of days are files that need no network."""
+    with trading(MARKET, tmp_path, Faults(inverted_p=0.001)) as (_, settings):
+        asyncio.run(backfill.fn(SYMBOLS, "5m", START))
+        asyncio.run(quality_lake.fn("5m", start=START, docs=True))
+    pages = list(settings.report_dir.rglob("*.html"))
+    assert (settings.report_dir / "quality-5m.html") in pages
+    assert any("data-docs" in page.parts for page in pages)
+    assert all('src="http' not in page.read_text(encoding="utf-8") for page in pages)
+
+
+def test_a_person_may_release_what_was_rejected(tmp_path: Path) -> None:
+    """With a reason and a name on record research goes on; without them nothing is released."""
+    with trading(MARKET, tmp_path, Faults(negative_p=0.0005)):
+        days = (["BTCUSDT"], "5m", START)
+        with pytest.raises(RejectedDataError, match="release them with a reason"):
+            asyncio.run(research.fn(*days))
+        with pytest.raises(InputError, match="expected a reason"):
+            asyncio.run(release.fn("BTCUSDT", " ", "me", START, date(2025, 3, 1), "5m"))
+        count = asyncio.run(release.fn("BTCUSDT", "known feed defect", "me", START, date(2025, 3, 1), "5m"))
+        found = asyncio.run(research.fn(*days, grid={"fast": [10], "slow": [30]}))
+        released = [verdict for verdict in asyncio.run(quality.fn(*days)) if verdict.released]
+    assert count == len(released) > 0
+    assert found.reports
