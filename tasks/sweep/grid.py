@@ -63,7 +63,18 @@ class Grid:
 
     def pick(self, chosen: Sequence[int]) -> Grid:
         """Return the grid of the chosen combinations alone, with only the rows they read."""
-        return Grid(self.strategy, tuple(self.sets[k] for k in chosen))
+        if list(chosen) == list(range(len(self))):
+            return self
+        index = np.asarray(chosen, dtype=np.int64)
+        picked = Grid(self.strategy, tuple(self.sets[k] for k in chosen))
+        kept, use = np.unique(self.use[index], return_inverse=True)
+        known = {
+            "vectors": self.vectors[index],
+            "use": np.ascontiguousarray(use.reshape(len(index), -1), dtype=np.int64),
+            "indicators": tuple(self.indicators[k] for k in kept),
+        }
+        picked.__dict__.update(known)  # what its cached properties would work out again, slowly
+        return picked
 
     def frame(self) -> pl.DataFrame:
         """Return the sets as a table, one column a parameter."""

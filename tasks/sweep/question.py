@@ -20,7 +20,7 @@ from tasks.sweep.windows import Window, WindowPlan
 #: Equal parts of the sample that the probability of backtest overfitting is estimated from: 252 splits in halves.
 BLOCKS = 10
 #: Changes whenever the engine's arithmetic does, so that no older checkpoint is mixed into a newer sweep.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,13 @@ class Question:
 
     @property
     def blocks(self) -> tuple[slice, ...]:
-        """The in-sample and out-of-sample bars as adjacent blocks of equal length (no block where they are few)."""
+        """The sample as equal blocks, each less the purge and embargo at its start (none where bars are few)."""
         first, stop = self.in_sample.start, self.out_of_sample.stop
+        gap = self.windows[0].test_start - self.windows[0].train_stop
         if stop - first < 4 * BLOCKS:
             return ()
         borders = [first + (stop - first) * k // BLOCKS for k in range(BLOCKS + 1)]
-        return tuple(slice(a, b) for a, b in pairwise(borders))
+        return tuple(slice(a + min(gap, (b - a) // 2), b) for a, b in pairwise(borders))
 
     @property
     def segments(self) -> tuple[slice, ...]:

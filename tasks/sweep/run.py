@@ -46,9 +46,9 @@ class Simulated:
     exposure: np.ndarray
 
 
-def chunks(columns: int, bars: int) -> Iterator[slice]:
-    """Cut combinations into column chunks that hold at most `CELLS_PER_CHUNK` cells (one column at the least)."""
-    width = max(1, CELLS_PER_CHUNK // max(1, bars))
+def chunks(columns: int, bars: int, cells: int = CELLS_PER_CHUNK) -> Iterator[slice]:
+    """Cut combinations into column chunks that hold at most `cells` cells (one column at the least)."""
+    width = max(1, cells // max(1, bars))
     for first in range(0, columns, width):
         yield slice(first, min(first + width, columns))
 

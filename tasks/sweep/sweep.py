@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from tasks.sweep.fused import CHUNK, Checkpoints, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
-from tasks.sweep.overfitting import overfitting_probability, plateau_score
+from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
 from tasks.sweep.robustness import cost_sensitivity, monte_carlo, random_entry_rank
@@ -173,8 +174,12 @@ def _further(
     """Return what else is known about the choice: overfitting, plateau, and luck of the same turnover."""
     blocks = figures[:, len(figures[0]) - len(question.blocks) :]
     counts = np.array([block.stop - block.start for block in question.blocks], dtype=np.float64)
+    told = blocks[:, :, -2], blocks[:, :, -1], counts
+    paths = combinatorial_sharpes(*told) * question.bars.periods_per_year**0.5
     return {
-        "overfitting_probability": overfitting_probability(blocks[:, :, -2], blocks[:, :, -1], counts),
+        "overfitting_probability": overfitting_probability(*told),
+        "combinatorial_sharpe": float(np.median(paths)) if len(paths) else math.nan,
+        "combinatorial_share_positive": float(np.mean(paths > 0)) if len(paths) else math.nan,
         "plateau_score": plateau_score(question.grid.frame(), figures[:, 0, _SHARPE], winner),
         "random_entry_rank": random_entry_rank(question, spans, rng),
     }

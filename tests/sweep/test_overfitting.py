@@ -11,7 +11,13 @@ import pytest
 
 from tasks.sweep.chance import bootstrap_paths, quantiles, random_entry_growth, reshuffled_drawdowns
 from tasks.sweep.costs import Costs
-from tasks.sweep.overfitting import neighbours, overfitting_logits, overfitting_probability, plateau_score
+from tasks.sweep.overfitting import (
+    combinatorial_sharpes,
+    neighbours,
+    overfitting_logits,
+    overfitting_probability,
+    plateau_score,
+)
 
 
 def by_definition(returns: np.ndarray, blocks: int) -> list[float]:
@@ -41,6 +47,20 @@ def test_logits_equal_brute_force(blocks) -> None:
     """Sums of returns a block give the same logits as the returns themselves."""
     returns = np.random.default_rng(blocks).normal(0.0002, 0.01, (17, 240))
     np.testing.assert_allclose(overfitting_logits(*block_sums(returns, blocks)), by_definition(returns, blocks))
+
+
+def test_held_out_ratios_equal_brute_force() -> None:
+    """Each pair of blocks held out: the best of the other blocks, judged on the pair."""
+    returns = np.random.default_rng(8).normal(0.0002, 0.01, (9, 60))
+    parts = np.split(returns, 5, axis=1)
+    expected = []
+    for test in combinations(range(5), 2):
+        inside = np.concatenate([parts[k] for k in range(5) if k not in test], axis=1)
+        outside = np.concatenate([parts[k] for k in test], axis=1)
+        best = int(np.argmax(inside.mean(axis=1) / inside.std(axis=1, ddof=1)))
+        expected.append(outside[best].mean() / outside[best].std(ddof=1))
+    np.testing.assert_allclose(combinatorial_sharpes(*block_sums(returns, 5)), expected)
+    assert len(combinatorial_sharpes(np.zeros((5, 0)), np.zeros((5, 0)), np.zeros(0))) == 0
 
 
 def test_noise_is_overfitted_half_of_the_time_and_an_edge_is_not() -> None:

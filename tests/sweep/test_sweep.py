@@ -164,3 +164,15 @@ def test_a_grid_holds_what_its_model_allows() -> None:
     ):
         with pytest.raises(InputError, match=words):
             plan_grid(get("ma_crossover"), values)
+
+
+def test_a_part_of_a_grid_reads_the_same_rows() -> None:
+    """Picked combinations keep their parameters and indicators, and hold no row they do not read."""
+    grid = plan_grid(get("ma_crossover"), GRID)
+    part = grid.pick([7, 2])
+    fresh = type(grid)(grid.strategy, (grid.sets[7], grid.sets[2]))
+    assert np.array_equal(part.vectors, fresh.vectors)
+    for k in range(2):
+        assert [part.indicators[r] for r in part.use[k]] == [fresh.indicators[r] for r in fresh.use[k]]
+    assert set(part.indicators) == set(fresh.indicators)
+    assert grid.pick(range(len(grid))) is grid
