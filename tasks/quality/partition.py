@@ -16,7 +16,7 @@ from tasks.quality.expected import expected_opens, listings
 from tasks.quality.parts import Part, between, read_from_before
 from tasks.quality.plan import Market
 from tasks.quality.profile import Before, Check, agreed, bad_rows, findings, profile, sight
-from tasks.quality.profiles import append_profiles, keyed
+from tasks.quality.profiles import append_profiles, key_of, keyed
 from tasks.quality.resample import finer_bars
 from tasks.quality.rules import RULES, rules_of
 from tasks.quality.thresholds import Thresholds
@@ -67,7 +67,7 @@ def check(
         before=before,
     )
     part = Part(start, end, bars, fine, before, found.seen)
-    record = keyed(found.profile, part, symbol=symbol, market=Market(calendar, thresholds), now=now)
+    record = keyed([key_of(part, symbol=symbol, market=Market(calendar, thresholds), now=now)], [found.profile])
     verdict = verdict_of(record.row(0, named=True), found.findings, released_contents(lake, interval))
     quarantine.put(lake, symbol, interval, {(start, end): found.bad_rows})
     store(lake, [verdict], thresholds_json=[thresholds.model_dump_json()], calendar=[calendar], tier="partition")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
@@ -33,26 +34,20 @@ PROFILE_TABLE: dict[str, pl.DataType] = {
 }
 
 
-def keyed(
-    profile: pl.DataFrame, part: Part, *, symbol: str, market: Market, now: datetime, fingerprint: str = ""
-) -> pl.DataFrame:
-    """Return a partition's profile as a row of `PROFILE_TABLE`: whose it is and what it follows from."""
+def key_of(part: Part, *, symbol: str, market: Market, now: datetime, fingerprint: str = "") -> tuple[object, ...]:
+    """Return whose a partition's profile is and what it follows from, in the order of `PROFILE_TABLE`."""
     content, version = content_hash([part.bars]), suite_version(market.thresholds)
     finer = "" if part.fine is None else content_hash([part.fine])
     basis = (content, finer, part.before, version, market.calendar, part.seen.expected_rows, min(utc(now), part.end))
-    row = {
-        "symbol": symbol,
-        "interval": part.seen.interval.name,
-        "partition_start": part.start,
-        "partition_end": part.end,
-        "content_hash": content,
-        "fingerprint": fingerprint,
-        "judged_on": hashlib.sha256(repr(basis).encode()).hexdigest()[:16],
-        "suite_version": version,
-        "profiled_at": now,
-    }
-    values = {name: pl.lit(value, PROFILE_TABLE[name]) for name, value in row.items()}
-    return profile.with_columns(**values).select(list(PROFILE_TABLE))
+    mark = hashlib.sha256(repr(basis).encode()).hexdigest()[:16]
+    return symbol, part.seen.interval.name, part.start, part.end, content, fingerprint, mark, version, now
+
+
+def keyed(keys: Sequence[tuple[object, ...]], profiles: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return profiles beside their keys (see `key_of`) as rows of `PROFILE_TABLE`."""
+    schema = {name: kind for name, kind in PROFILE_TABLE.items() if name not in PROFILE}
+    found = pl.DataFrame(keys, schema=schema, orient="row").hstack(pl.concat(profiles))
+    return found.select(list(PROFILE_TABLE))
 
 
 def append_profiles(lake: Lake, rows: pl.DataFrame) -> None:

@@ -29,7 +29,7 @@ from tasks.quality.profile import (
     no_bad_rows,
     profile,
 )
-from tasks.quality.profiles import KEY, PROFILE_TABLE, append_profiles, keyed, read_profiles
+from tasks.quality.profiles import KEY, PROFILE_TABLE, append_profiles, key_of, keyed, read_profiles
 from tasks.quality.rules import flags
 from tasks.quality.verdicts import Verdict, released_contents, store, verdict_of
 
@@ -121,13 +121,11 @@ def _changed(lake: Lake, chunks: Sequence[Chunk], before: pl.DataFrame, now: dat
 
 
 def _profiles(lake: Lake, chunk: Chunk, now: datetime) -> pl.DataFrame:
-    market, mark = chunk.market, chunk.fingerprint
-    return pl.concat(
-        keyed(
-            profile(part.seen, market.thresholds), part, symbol=chunk.symbol, market=market, now=now, fingerprint=mark
-        )
-        for part in parts(lake, chunk, now)
-    )
+    keys, profiles = [], []
+    for part in parts(lake, chunk, now):
+        keys.append(key_of(part, symbol=chunk.symbol, market=chunk.market, now=now, fingerprint=chunk.fingerprint))
+        profiles.append(profile(part.seen, chunk.market.thresholds))
+    return keyed(keys, profiles)
 
 
 def _scored(profiles: pl.DataFrame, before: pl.DataFrame, chunks: Sequence[Chunk]) -> pl.DataFrame:
