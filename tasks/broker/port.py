@@ -1,0 +1,218 @@
+"""What a broker is to us: a few calls, a stream of reports, and an honest declaration of what it guarantees.
+
+Every adapter translates its broker's words into these; the manager knows nothing else. Two rules hold for each of them:
+
+* `submit` raises `DefiniteRejection` on positive evidence alone (a structured error of that one order, on the adapter's
+  own list), `NotSentError` where not one byte can have left, and `OutcomeUnknownError` for everything else: timeouts,
+  resets, 5xx, unreadable answers, 429 after the body was sent. Unknown is never rejection.
+* nothing is ever retried inside an adapter's `submit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+from tasks.errors import KlinehouseError
+from tasks.orders.order import Fill, OrderRequest, Side, Status
+
+
+class IdempotencyClass(StrEnum):
+    """What a broker does with a client order id it has seen; see docs/orders.md for which broker is which."""
+
+    A = "lifetime"
+    """Unique for ever: the same id can be sent again until a definite answer comes. Exactly once."""
+    B = "deadline"
+    """Unique among open orders, but requests carry a deadline: "not found" after it is conclusive. Exactly once."""
+    C = "lookup"
+    """Can be looked up, but neither unique nor bounded in time: never sent twice. At most once."""
+    D = "none"
+    """No id at all: never sent twice, and doubt is for a person to resolve. At most once."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyProfile:
+    """What a broker guarantees about one submission, declared by its adapter and trusted by the manager.
+
+    Attributes:
+        grade: See `IdempotencyClass`.
+        deadline_s: How long a request may take effect after it was sent, None where the broker knows no such bound.
+        lag_s: How long a query may still miss an order that was accepted.
+        residence_s: Where there is no deadline: how long a request is assumed to linger at most.
+        retention_s: How long an ended order can be looked up, None for ever.
+        max_id_length: Of a client order id.
+    """
+
+    grade: IdempotencyClass
+    deadline_s: float | None
+    lag_s: float
+    residence_s: float = 60.0
+    retention_s: float | None = None
+    max_id_length: int = 36
+
+    @property
+    def may_resend(self) -> bool:
+        """Whether the same id may be sent again once its absence is conclusive."""
+        return self.grade in (IdempotencyClass.A, IdempotencyClass.B)
+
+    def conclusive_after_s(self, skew_s: float) -> float:
+        """Return how long after sending "not found" proves that the order was never placed."""
+        bound = self.residence_s if self.deadline_s is None else self.deadline_s
+        return bound + skew_s + self.lag_s
+
+
+class DefiniteRejection(KlinehouseError):  # noqa: N818  (it is an answer, not a fault)
+    """The broker refused this one order, and said so in its own words. Never sent again under the same id."""
+
+
+class NotSentError(KlinehouseError):
+    """Not one byte can have left: no address, no connection, no place in the queue. Safe to decide anew."""
+
+
+class OutcomeUnknownError(KlinehouseError):
+    """The request may or may not have taken effect. Only the broker can tell: the order is in doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerOrder:
+    """An order as the broker sees it.
+
+    Attributes:
+        client_order_id: Ours, empty for an order that is not.
+        broker_order_id: Theirs.
+        symbol: In the broker's spelling.
+        side: Which way.
+        quantity: In total.
+        filled_quantity: So far; a snapshot, never added to anything.
+        status: `PENDING_NEW`, `ACCEPTED`, `PARTIALLY_FILLED`, `FILLED`, `CANCELED`, `EXPIRED` or `REJECTED`.
+        updated_at: When it last changed, by the broker's clock.
+        reason: Why it ended, in the broker's words.
+    """
+
+    client_order_id: str
+    broker_order_id: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    filled_quantity: Decimal
+    status: Status
+    updated_at: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFill:
+    """An execution as the broker reports it, with the order it belongs to."""
+
+    client_order_id: str
+    broker_order_id: str
+    symbol: str
+    side: Side
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The stream of reports broke; what happened meanwhile has to be asked for once it is back."""
+
+    reason: str
+
+
+Report = BrokerOrder | BrokerFill | Disconnected
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the broker says we own.
+
+    Attributes:
+        equity: Quote asset, everything at its market price.
+        available: Quote asset free to trade with.
+        positions: Signed quantity by symbol; zero positions are left out.
+    """
+
+    equity: Decimal
+    available: Decimal
+    positions: dict[str, Decimal]
+
+
+class Broker(Protocol):
+    """A broker account.
+
+    Attributes:
+        name: For logs, the journal and the page.
+        profile: What it guarantees.
+        is_live: Whether real money moves.
+    """
+
+    name: str
+    profile: IdempotencyProfile
+    is_live: bool
+
+    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+        """Place an order, once, and return it as the broker then sees it.
+
+        Args:
+            request: What to place; its client order id goes along.
+            sent_at: The moment the deadline of the request counts from.
+
+        Raises:
+            DefiniteRejection: Refused, on positive evidence.
+            NotSentError: Nothing can have left.
+            OutcomeUnknownError: Everything else.
+        """
+        ...
+
+    async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
+        """Ask for an order's cancellation and return it as the broker then sees it.
+
+        Raises:
+            DefiniteRejection: The order is not open any more, or not known.
+            NotSentError: Nothing can have left.
+            OutcomeUnknownError: Everything else; asking again is safe.
+        """
+        ...
+
+    async def query(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
+        """Return an order, None where the broker does not find it (which proves nothing by itself).
+
+        Raises:
+            TransientError: The broker could not be asked.
+        """
+        ...
+
+    async def open_orders(self) -> list[BrokerOrder]:
+        """Return every open order of the account, ours or not.
+
+        Raises:
+            TransientError: The broker could not be asked.
+        """
+        ...
+
+    async def fills(self, since: datetime) -> list[BrokerFill]:
+        """Return every execution of the account from `since` on.
+
+        Raises:
+            TransientError: The broker could not be asked.
+        """
+        ...
+
+    async def account(self) -> Account:
+        """Return what the broker says we own.
+
+        Raises:
+            TransientError: The broker could not be asked.
+        """
+        ...
+
+    def reports(self) -> AsyncIterator[Report]:
+        """Yield orders and fills as they happen; ends never by itself, and says `Disconnected` where it broke."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and files."""
+        ...
