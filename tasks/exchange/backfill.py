@@ -13,7 +13,9 @@ One call handles one partition (a month of minutes) of one symbol:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -40,6 +42,8 @@ from tasks.exchange.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
 
+#: Commits of one process go one after the other: two at once would conflict, and one of them encode its file twice.
+_ONE_WRITER = threading.Lock()
 #: Absent bars that nothing explains yet.
 _WANTED = pl.col("reason").is_in([reason.value for reason in TO_FETCH])
 #: Absent bars that a receipt lists: the market was open, and the bar is not there.
@@ -146,7 +150,7 @@ class Backfill:
         began = time.monotonic()
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with AsyncFileLock(self._scratch / f"{self._start:%Y%m%dT%H%M}.lock"):
-            self._commit(list(self._spool.pages()))  # what a killed run left
+            await self._commit(list(self._spool.pages()))  # what a killed run left
             absent = self.absences()
             if refresh or to_fetch(absent):
                 absent = await self._fetch_all(absent, refresh, progress)
@@ -194,15 +198,17 @@ class Backfill:
                 if progress is not None:
                     progress(PageProgress(symbol, self._counts.rows, vendor.requests, len(pages), len(windows)))
         except KlinehouseError as error:
-            self._commit(pages)
+            await self._commit(pages)
             if isinstance(error, TransientError):
                 failed = windows[len(pages)]
                 self._ledger.record_failure(symbol, interval, failed.start, failed.end, detail=type(error).__name__)
             raise
-        return self._commit(pages)
+        return await self._commit(pages)
 
-    def _commit(self, pages: list[Spooled]) -> bool:
+    async def _commit(self, pages: list[Spooled]) -> bool:
         """Write the pages, record for which times the vendor had no more than these, drop them from the spool.
+
+        The lake is written in a thread of its own: other partitions decode their pages meanwhile.
 
         Returns:
             Whether the pages lacked nothing that was expected.
@@ -211,16 +217,17 @@ class Backfill:
             return True
         bars = _merged([one.page.bars for one in pages])
         if not bars.is_empty():
-            self._counts.add_write(self._write(bars))
+            self._counts.add_write(await asyncio.to_thread(self._write, bars))
         short = [one for one in pages if not missing_opens(one.page, self.expected).is_empty()]
-        self._record(short)
+        await asyncio.to_thread(self._record, short)
         self._spool.clear()
         return not short
 
     def _write(self, bars: pl.DataFrame) -> WriteReceipt:
         symbol, interval = self._key
         first, last = bars["timestamp"][0], grid_of(interval).next(bars["timestamp"][-1])
-        return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
+        with _ONE_WRITER:
+            return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
 
     def _record(self, short: list[Spooled]) -> None:
         """Record the answers that lacked expected bars; a bar with two values was not answered."""
