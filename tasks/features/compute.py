@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -112,29 +114,31 @@ def _call(item: Feature) -> tuple[object, ...]:
 
 def _run(bars: pl.DataFrame, items: list[Feature]) -> dict[tuple[object, ...], np.ndarray | tuple[np.ndarray, ...]]:
     """Call every kernel once, on several threads where the bars are many: kernels release the GIL."""
-    arrays = _inputs(bars, items)
     calls = {_call(item): item for item in items}
+    names = list(dict.fromkeys(name for item in items for name in item.inputs))
+    columns = {column: _array(bars[column]) for name in names for column in _bar_columns(name)}
+
+    def start(name: str) -> np.ndarray:
+        return SERIES[name].make(*(columns[column] for column in SERIES[name].columns))
 
     def run(item: Feature) -> np.ndarray | tuple[np.ndarray, ...]:
         assert item.kernel is not None  # noqa: S101  # the caller chose those with one
-        return item.kernel(*(arrays[name] for name in item.inputs), *item.arguments)
+        return item.kernel(*(columns[name] for name in item.inputs), *item.arguments)
 
-    if bars.height < _MANY_BARS or len(calls) <= 1:
-        return {call: run(item) for call, item in calls.items()}
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, len(calls), _MOST_THREADS)) as pool:
-        return dict(zip(calls, pool.map(run, calls.values()), strict=True))
+    with _workers(bars.height) as each:
+        made = [name for name in names if name in SERIES]
+        columns |= zip(made, each(start, made), strict=True)
+        return dict(zip(calls, each(run, calls.values()), strict=True))
 
 
-def _inputs(bars: pl.DataFrame, items: list[Feature]) -> dict[str, np.ndarray]:
-    names = dict.fromkeys(name for item in items for name in item.inputs)
-    needed = dict.fromkeys(column for name in names for column in _bar_columns(name))
-    arrays = {column: _array(bars[column]) for column in needed}
-    made = {
-        name: SERIES[name].make(*(arrays[column] for column in SERIES[name].columns))
-        for name in names
-        if name in SERIES
-    }
-    return arrays | made
+@contextmanager
+def _workers(bars: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield `map`, on threads where the bars are many."""
+    if bars < _MANY_BARS:
+        yield map
+        return
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        yield pool.map
 
 
 def _bar_columns(name: str) -> tuple[str, ...]:

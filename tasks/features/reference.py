@@ -125,16 +125,11 @@ def zscore(values: Array, window: int) -> Array:
     )
 
 
-def bollinger(close: Array, window: int, width: float) -> tuple[Array, Array]:
+def bollinger(close: Array, window: int, width: float) -> tuple[Array, Array, Array]:
     """Define `kernels.bollinger`."""
     mean, deviation = rolling_mean(close, window), rolling_std(close, window, 0)
-    return mean - width * deviation, mean + width * deviation
-
-
-def bollinger_position(close: Array, window: int, width: float) -> Array:
-    """Define `kernels.bollinger_position`."""
-    lower, upper = bollinger(close, window, width)
-    return np.where(upper > lower, (close - lower) / np.where(upper > lower, upper - lower, 1.0), np.nan)
+    lower, upper = mean - width * deviation, mean + width * deviation
+    return lower, upper, np.where(deviation > 0, (close - lower) / np.where(deviation > 0, upper - lower, 1.0), np.nan)
 
 
 def stochastic(high: Array, low: Array, close: Array, window: int, smoothing: int) -> tuple[Array, Array]:

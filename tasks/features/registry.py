@@ -103,14 +103,7 @@ def _oscillators() -> list[Feature]:
         Feature("bollinger_lower", "price", 19, _CLOSE, "mean − 2 σ", "Bollinger 2001", k.bollinger, (20, 2.0), 0),
         Feature("bollinger_upper", "price", 19, _CLOSE, "mean + 2 σ", "Bollinger 2001", k.bollinger, (20, 2.0), 1),
         Feature(
-            "bollinger_position",
-            "1",
-            19,
-            _CLOSE,
-            "(close − lower) / (upper − lower)",
-            "%b",
-            k.bollinger_position,
-            (20, 2.0),
+            "bollinger_position", "1", 19, _CLOSE, "(close − lower) / (upper − lower)", "%b", k.bollinger, (20, 2.0), 2
         ),
         Feature("stochastic_k", "0..100", 15, _HLC, "3-bar mean of raw %K₁₄", "Lane 1984", k.stochastic, (14, 3), 0),
         Feature("stochastic_d", "0..100", 17, _HLC, "3-bar mean of %K", "Lane 1984", k.stochastic, (14, 3), 1),

@@ -26,10 +26,11 @@ class Series:
     make: Callable[..., np.ndarray]
 
 
-def log_ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def log_ratio(top: np.ndarray, bottom: np.ndarray | np.float64) -> np.ndarray:
     """Return ln(top / bottom), NaN or infinite where a price is missing or not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(top / bottom)
+        ratio = top / bottom
+        return np.log(ratio, out=ratio)
 
 
 def log_change(now: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -42,7 +43,7 @@ def log_change(now: np.ndarray, before: np.ndarray) -> np.ndarray:
 #: Name → how it is made. `benchmark_log_return` needs the column `benchmark_close`.
 SERIES: dict[str, Series] = {
     "timestamp_us": Series(("timestamp",), lambda timestamp: timestamp),
-    "log_close": Series(("close",), lambda close: log_ratio(close, np.ones_like(close))),
+    "log_close": Series(("close",), lambda close: log_ratio(close, np.float64(1.0))),
     "close_log_return": Series(("close",), lambda close: log_change(close, close)),
     "benchmark_log_return": Series(("benchmark_close",), lambda close: log_change(close, close)),
     "log_jump": Series(("open", "close"), log_change),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tasks.errors import InputError
@@ -60,3 +61,13 @@ def test_a_window_below_one_is_refused() -> None:
     for kernel in (kernels.rolling_mean, kernels.rolling_std, kernels.rolling_max, kernels.ewma_mean):
         with pytest.raises(InputError, match="at least 1 bar"):
             kernel(np.ones(5), 0)
+
+
+@pytest.mark.parametrize(("window", "fraction"), [(1, 0.5), (2, 0.5), (7, 0.3), (20, 0.5), (100, 0.9), (100, 1.0)])
+def test_a_quantile_of_tied_values_equals_pandas(window: int, fraction: float) -> None:
+    """Ranks stay right among equal values, negative zeros and holes."""
+    values = np.random.default_rng(5).integers(-2, 3, 1500) * 1.0
+    values[values == 0] *= -1.0
+    values[[300, 700, 701]], values[900:1050] = np.nan, np.inf
+    expected = pd.Series(np.where(np.isfinite(values), values, np.nan)).rolling(window).quantile(fraction)
+    np.testing.assert_allclose(kernels.rolling_quantile(values, window, fraction), expected, atol=1e-12)

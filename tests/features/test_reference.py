@@ -44,7 +44,6 @@ ARGUMENTS = {
     "autocorrelation": [(30, 1), (10, 5)],
     "hurst": [(40,)],
     "bollinger": [(20, 2.0)],
-    "bollinger_position": [(20, 2.0)],
     "stochastic": [(14, 3), (5, 1)],
     "smooth": [(5, 0.3)],
     "ewma_volatility": [(0.94,)],
@@ -61,7 +60,7 @@ ARGUMENTS = {
 CASES = [(name, arguments) for name in kernels.__all__ for arguments in ARGUMENTS.get(name, [(20,), (5,)])]
 
 #: Windows right after a spike of 1e7 lose digits in the twin itself (third powers, roots of differences).
-LOOSE = {"rolling_skew": 1e-6, "hurst": 1e-6, "zscore": 1e-8, "bollinger_position": 1e-7}
+LOOSE = {"rolling_skew": 1e-6, "hurst": 1e-6, "zscore": 1e-8, "bollinger": 1e-7}
 
 
 def inputs_of(name: str, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ slow twin of the same name in `tasks.features.reference` that defines it. Window
 one.
 """
 
-from tasks.features.kernels.deviation import bollinger, bollinger_position, rolling_std, zscore
+from tasks.features.kernels.deviation import bollinger, rolling_std, zscore
 from tasks.features.kernels.extremes import drawdown, rolling_max, rolling_min, stochastic
 from tasks.features.kernels.flow import (
     amihud,
@@ -37,7 +37,6 @@ __all__ = [
     "atr",
     "autocorrelation",
     "bollinger",
-    "bollinger_position",
     "drawdown",
     "ewma_mean",
     "ewma_volatility",

@@ -126,25 +126,16 @@ def zscore(values, window):
 
 @njit(cache=True, nogil=True)
 def bollinger(close, window, width):
-    """Return the lower and upper Bollinger band, `width` population deviations about the mean.
+    """Return the lower and upper Bollinger band, `width` population deviations about the mean, and %b.
 
-    The NaN rule and cost of `rolling_std`. Source: Bollinger (2001); equal to TA-Lib's BBANDS.
+    %b is where the close lies between them: 0 at the lower, 1 at the upper, NaN where they meet. The NaN rule and cost
+    of `rolling_std`. Source: Bollinger (2001); the bands are TA-Lib's BBANDS.
     """
-    means = np.full(close.size, np.nan)
-    deviation = _deviation(close, window, 0, means)
-    upper = np.empty(close.size)
+    lower, position = np.full(close.size, np.nan), np.full(close.size, np.nan)
+    upper = _deviation(close, window, 0, lower)
     for i in range(close.size):
-        reach = width * deviation[i]
-        upper[i] = means[i] + reach
-        means[i] -= reach
-    return means, upper
-
-
-@njit(cache=True, nogil=True)
-def bollinger_position(close, window, width):
-    """Return where the close lies between the bands (%b): 0 at the lower, 1 at the upper, NaN where they meet."""
-    score = zscore(close, window)
-    scale = width * np.sqrt((window - 1.0) / window)  # the score uses the sample deviation, the bands the population's
-    for i in range(close.size):
-        score[i] = 0.5 + 0.5 * score[i] / scale
-    return score
+        mean, reach = lower[i], width * upper[i]
+        lower[i], upper[i] = mean - reach, mean + reach
+        if reach > 0.0:
+            position[i] = 0.5 + 0.5 * (close[i] - mean) / reach
+    return lower, upper, position

@@ -59,27 +59,23 @@ def stochastic(high, low, close, window, smoothing):
 
     A flat window has no range and gives NaN (TA-Lib says 0), as does a window with a NaN. O(n). Source: Lane (1984).
     """
-    top, bottom = rolling_max(high, window), rolling_min(low, window)
-    raw = np.full(close.size, np.nan)
+    raw, bottom = rolling_max(high, window), rolling_min(low, window)
     for i in range(close.size):
-        span = top[i] - bottom[i]
-        if span > 0.0 and np.isfinite(close[i]):
-            raw[i] = 100.0 * (close[i] - bottom[i]) / span
+        span, rise = raw[i] - bottom[i], close[i] - bottom[i]
+        raw[i] = 100.0 * rise / span if span > 0.0 and np.isfinite(rise) else np.nan
     slow = _short_mean(raw, smoothing)
     return slow, _short_mean(slow, smoothing)
 
 
 @njit(cache=True, nogil=True)
 def _short_mean(values, window):
-    """Return the mean of a few bars, summed afresh each time; the order of the loops lets them be vectorised."""
-    out = np.full(values.size, np.nan)
-    if values.size >= window:
-        total = values[window - 1 :].copy()
-        for back in range(1, window):
-            earlier = values[window - 1 - back : values.size - back]
-            for i in range(total.size):
-                total[i] += earlier[i]
-        out[window - 1 :] = total / window
+    """Return the mean of a few bars, summed afresh each time."""
+    out, share = np.full(values.size, np.nan), 1.0 / window
+    for end in range(window, values.size + 1):
+        total = 0.0
+        for value in values[end - window : end]:
+            total += value
+        out[end - 1] = total * share
     return out
 
 

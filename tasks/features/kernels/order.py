@@ -1,7 +1,8 @@
-"""Rolling order statistics, by following one rank instead of keeping the window sorted.
+"""Rolling order statistics, by keeping the rank of every value of the window.
 
-Most bars enter and leave on the same side of a quantile, and nothing moves. Where it moves, it moves by one rank, to
-the next larger or smaller value of the window, which one pass in memory order finds.
+A bar that enters or leaves moves each rank by at most one, whatever the order: one pass of comparisons and additions
+without a branch, which the machine makes many at a time. For the windows of indicators that beats sorted windows,
+heaps and skip lists, whose branches are mispredicted. Equal values rank by age.
 """
 
 from __future__ import annotations
@@ -11,107 +12,66 @@ from numba import njit
 
 from tasks.errors import InputError
 
-
-@njit(cache=True, nogil=True)
-def _next_above(window, value):
-    """Return the smallest value above `value`; four independent minima, for one would wait on itself at every step."""
-    first, second, third, fourth = np.inf, np.inf, np.inf, np.inf
-    whole = window.size - window.size % 4
-    for i in range(0, whole, 4):
-        a, b, c, d = window[i], window[i + 1], window[i + 2], window[i + 3]
-        first = a if (a > value) & (a < first) else first
-        second = b if (b > value) & (b < second) else second
-        third = c if (c > value) & (c < third) else third
-        fourth = d if (d > value) & (d < fourth) else fourth
-    for a in window[whole:]:
-        first = a if (a > value) & (a < first) else first
-    return min(min(first, second), min(third, fourth))
+#: The rank of what is not in the window: no counting of bars brings it back to 0.
+_NOWHERE = -(2**40)
+#: The pass is over a multiple of this many slots, for what is left over would be done one at a time.
+_SLOTS = 32
 
 
 @njit(cache=True, nogil=True)
-def _next_below(window, value):
-    """Return the largest value below `value`, as `_next_above`."""
-    first, second, third, fourth = -np.inf, -np.inf, -np.inf, -np.inf
-    whole = window.size - window.size % 4
-    for i in range(0, whole, 4):
-        a, b, c, d = window[i], window[i + 1], window[i + 2], window[i + 3]
-        first = a if (a < value) & (a > first) else first
-        second = b if (b < value) & (b > second) else second
-        third = c if (c < value) & (c > third) else third
-        fourth = d if (d < value) & (d > fourth) else fourth
-    for a in window[whole:]:
-        first = a if (a < value) & (a > first) else first
-    return max(max(first, second), max(third, fourth))
+def _step(ring, bits, ranks, slot, leaving, below, above):
+    """Update the ranks for the value that has replaced `leaving` in `slot`; return the bits at ranks below and above.
 
-
-@njit(cache=True, nogil=True)
-def _count_equal(window, value):
-    count = 0
-    for item in window:
-        count += item == value
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _fresh_rank(window, rank):
-    """Return the value of that rank, how many are smaller, how many are equal, and the next larger one."""
-    ordered = np.sort(window)
-    value = ordered[rank]
-    return value, np.searchsorted(ordered, value), _count_equal(window, value), _next_above(window, value)
-
-
-@njit(cache=True, nogil=True)
-def _follow(window, entering, leaving, rank, state):
-    """Return the state of `_fresh_rank` after one value left the window and one entered it."""
-    value, below, equal, above = state
-    below += (entering < value) - (leaving < value)
-    equal += (entering == value) - (leaving == value)
-    if below > rank:
-        above = value if equal > 0 else _next_above(window, value)
-        value = _next_below(window, value)
-        equal = _count_equal(window, value)
-        below -= equal
-    elif below + equal <= rank:
-        below += equal
-        value = _next_above(window, value)
-        equal = _count_equal(window, value)
-        above = _next_above(window, value)
-    elif leaving == above or value < entering < above:
-        above = _next_above(window, value)
-    return value, below, equal, above
+    Sums of bits instead of floats, for floats may not be added in another order and so not side by side.
+    """
+    entering = ring[slot]
+    ranks[slot] = _NOWHERE
+    low, high, smaller = 0, 0, 0
+    for j in range(ring.size):
+        rank = ranks[j] + (ring[j] > entering) - (ring[j] >= leaving)
+        ranks[j] = rank
+        smaller += ring[j] <= entering
+        low += bits[j] if rank == below else 0
+        high += bits[j] if rank == above else 0
+    place = smaller - 1
+    ranks[slot] = place
+    return bits[slot] if place == below else low, bits[slot] if place == above else high
 
 
 @njit(cache=True, nogil=True)
 def rolling_quantile(values, window, fraction):
     """Return the quantile of the last `window` values, linear between neighbours (NumPy's and pandas' default).
 
-    A window with a non-finite value gives NaN, as do the first ``window - 1`` bars. A bar costs O(1) while the quantile
-    stays and a pass or two over the window where it moves; order statistics have no O(n) method. Raises InputError if
-    `window` is below 1 or `fraction` outside [0, 1].
+    A window with a non-finite value gives NaN, as do the first ``window - 1`` bars. A bar costs one vectorised pass
+    over the window; order statistics have no O(n) method. Raises InputError if `window` is below 1 or `fraction`
+    outside [0, 1].
     """
     size = values.size
-    out = np.full(size, np.nan)
+    low, high = np.full(size, np.nan), np.full(size, np.nan)
     if window < 1:
         raise InputError("window: expected at least 1 bar")
     if not 0.0 <= fraction <= 1.0:
         raise InputError("fraction: expected 0 to 1")
-    place = fraction * (window - 1)
-    rank = int(place)
-    rest = place - rank
-    state, following, finite = (0.0, 0, 0, 0.0), False, 0
+    below = int(fraction * (window - 1))
+    above, rest = min(below + 1, window - 1), fraction * (window - 1) - below
+    low_bits, high_bits = low.view(np.int64), high.view(np.int64)
+    slots = -(-window // _SLOTS) * _SLOTS
+    ring, ranks = np.full(slots, np.inf), np.full(slots, _NOWHERE)
+    bits = ring.view(np.int64)
+    ranks[:window] = np.arange(window)
+    slot, last_bad = 0, -1
     for i in range(size):
-        finite = finite + 1 if np.isfinite(values[i]) else 0
-        if finite < window:
-            following = False
-            continue
-        part = values[i - window + 1 : i + 1]
-        if following:
-            state = _follow(part, values[i], values[i - window], rank, state)
-        else:
-            state, following = _fresh_rank(part, rank), True
-        value, below, equal, above = state
-        out[i] = value if below + equal > rank + 1 or rest == 0.0 else value + rest * (above - value)
-    return out
+        leaving = ring[slot]
+        ring[slot] = values[i]
+        if not np.isfinite(values[i]):
+            ring[slot], last_bad = np.inf, i
+        at_below, at_above = _step(ring, bits, ranks, slot, leaving, below, above)
+        if i - last_bad >= window:
+            low_bits[i], high_bits[i] = at_below, at_above
+        slot = slot + 1 if slot + 1 < window else 0
+    for i in range(size):
+        low[i] += rest * (high[i] - low[i])
+    return low
 
 
 @njit(cache=True, nogil=True)
