@@ -1,0 +1,238 @@
+"""The live flow through its door: it streams, keeps others out, and ends clean however it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling
+from pydantic import SecretStr
+
+from flows import settings as settings_module
+from flows.live import live, single_instance
+from flows.settings import Settings
+from lake.store import Lake
+from tasks.errors import ConfigurationError
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.faults import StreamFaults
+from tasks.simulator.market import generated
+from tasks.simulator.server import Simulator
+
+#: Every way to end takes half a minute with a real server; the suite runs the hardest, `make proof-live` all of them.
+EVERY_WAY = "KLINEHOUSE_PROOF" in os.environ
+
+
+def free_port() -> int:
+    """Return a port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def health(port: int) -> str:
+    """Return what the flow's page says of its health, empty while there is none."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=1) as answer:
+            return json.load(answer)["detail"]
+    except (urllib.error.URLError, OSError):
+        return ""
+
+
+@contextlib.contextmanager
+def served(tmp_path: Path, api: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run ``python -m flows.live`` against a Prefect server until it streams; yields its process and page."""
+    port = free_port()
+    environment = os.environ | {
+        "PREFECT_API_URL": api,
+        "KLINEHOUSE_MARKET": "simulator",
+        "KLINEHOUSE_PLAN": "enterprise",
+        "KLINEHOUSE_LAKE_ROOT": str(tmp_path / "lake"),
+        "KLINEHOUSE_STATE_DIR": str(tmp_path / "state"),
+        "KLINEHOUSE_CONTROL_PORT": str(port),
+    }
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.live", "BTCUSDT"],
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        until(lambda: health(port).startswith("live"), 90.0, lambda: (tmp_path / "log").read_text())
+        yield process, port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+def until(condition, timeout_s: float, explain=lambda: "") -> None:
+    """Poll a condition of another process."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.1)
+
+
+def run_of(deployment: str) -> FlowRun:
+    """Return the newest run of a deployment."""
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name(deployment)
+        runs = [run for run in client.read_flow_runs() if run.deployment_id == found.id]
+    return max(runs, key=lambda run: run.created or datetime.min.replace(tzinfo=UTC))
+
+
+def cancel() -> None:
+    """Cancel the run as the UI does."""
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run_of("live/live").id, Cancelling())
+
+
+def twice(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGTERM to the main process, and again while it is ending."""
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+
+
+ENDINGS = {
+    "SIGTERM to all, as systemd does": lambda process: os.killpg(process.pid, signal.SIGTERM),
+    "SIGTERM to the main process": lambda process: process.send_signal(signal.SIGTERM),
+    "SIGTERM twice": twice,
+    "SIGINT to all, as a terminal does": lambda process: os.killpg(process.pid, signal.SIGINT),
+    "cancel from the UI": lambda process: cancel(),
+}
+
+
+@pytest.mark.parametrize("how", list(ENDINGS) if EVERY_WAY else list(ENDINGS)[:1])
+def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> None:
+    """Within 20 s the run is Cancelled, the connection closed, everything recorded, and the lock free."""
+    with served(tmp_path, orchestrated) as (process, port):
+        began = time.monotonic()
+        ENDINGS[how](process)
+        until(lambda: run_of("live/live").state.type.value == "CANCELLED", 20.0, lambda: (tmp_path / "log").read_text())
+        if how == "cancel from the UI":
+            until(lambda: not health(port), 20.0)
+            process.send_signal(signal.SIGTERM)  # the server of the deployment goes on, as it should
+        process.wait(timeout=20.0)
+        assert time.monotonic() - began < 25.0
+    log = (tmp_path / "log").read_text()
+    assert "live.stopped" in log
+    assert "after=idle" in log
+    with single_instance(tmp_path / "state" / "live.lock"):
+        pass
+    assert Lake(tmp_path / "lake").exists("live/depth")
+
+
+@pytest.fixture(scope="module")
+def market():
+    """Return two symbols that trade now."""
+    first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
+    return generated(seed=3, symbols=("BTCUSDT", "ETHUSDT"), start=first, end=first + timedelta(hours=6))
+
+
+def settings_for(simulator: Simulator, tmp_path: Path, **more) -> Settings:
+    """Return settings that point the flow at a simulator."""
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        stream_url=simulator.stream_url,
+        vendor_url=simulator.url,
+        api_key=SecretStr(simulator.api_key),
+        plan="enterprise",
+        lake_root=str(tmp_path / "lake"),
+        state_dir=tmp_path / "state",
+        control_port=free_port(),
+        **more,
+    )
+
+
+async def eventually(condition, timeout_s: float = 20.0) -> None:
+    """Poll a condition of the running flow."""
+    async with asyncio.timeout(timeout_s):
+        while not await asyncio.to_thread(condition):  # noqa: ASYNC110  # the flow is another process in all but name
+            await asyncio.sleep(0.05)
+
+
+async def test_without_a_server_the_same_code_streams_and_stops(market, tmp_path: Path) -> None:
+    """`live.fn` needs no Prefect: it streams, survives a cut, fetches the closed bars, and SIGTERM ends it."""
+    now = MarketClock(datetime.now(UTC))
+    with Simulator(market, now=now, api_key="canary-51d0") as simulator:
+        settings = settings_for(simulator, tmp_path)
+        with settings_module.use(settings):
+            running = asyncio.create_task(live.fn(["BTCUSDT", "ETHUSDT"]))
+            await eventually(lambda: health(settings.control_port).startswith("live"))
+            await asyncio.to_thread(simulator.strike, "rst")
+            await eventually(lambda: simulator.connections_opened == 2)
+            await eventually(lambda: health(settings.control_port).startswith("live"))
+            lake = Lake(settings.lake_root)
+            await eventually(lambda: set(lake.symbols("1m")) == {"BTCUSDT", "ETHUSDT"})
+            os.kill(os.getpid(), signal.SIGTERM)
+            state = await asyncio.wait_for(running, 20.0)
+    assert state.is_cancelled()
+    bars = lake.read_bars("BTCUSDT", "1m")
+    newest = bars["timestamp"][-1]
+    assert newest + timedelta(minutes=1) <= datetime.now(UTC)
+    truth = market.bars("BTCUSDT", "1m", bars["timestamp"][0], newest + timedelta(minutes=1))
+    assert bars.equals(truth.select(bars.columns))
+    assert lake.scan("live/outages").collect().height >= 4
+
+
+async def test_a_second_one_is_kept_out(market, tmp_path: Path) -> None:
+    """While one live flow holds the lock, another says so and ends without touching anything."""
+    with Simulator(market, now=MarketClock(datetime.now(UTC))) as simulator:
+        settings = settings_for(simulator, tmp_path)
+        with (
+            settings_module.use(settings),
+            single_instance(tmp_path / "state" / "live.lock"),
+            pytest.raises(ConfigurationError, match="expected no other live flow"),
+        ):
+            await live.fn(["BTCUSDT"])
+        assert simulator.connections_opened == 0
+
+
+def contents(folder: Path) -> list[str]:
+    """Return every file beneath a folder, as text as far as it is."""
+    return [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd) -> None:
+    """Refused, cut and garbled connections leave no trace of the key in output, lake, state folder or page."""
+    faults = StreamFaults(garbage_p=0.2, endings=("rst", "mid_frame"), ending_after_frames=10)
+    with Simulator(
+        market, now=MarketClock(datetime.now(UTC)), api_key="canary-51d0", stream_faults=faults
+    ) as simulator:
+        settings = settings_for(simulator, tmp_path)
+        with settings_module.use(settings):
+            running = asyncio.create_task(live.fn(["BTCUSDT"]))
+            await eventually(lambda: simulator.connections_opened >= 2)
+            page = f"http://127.0.0.1:{settings.control_port}"
+            texts = [
+                await asyncio.to_thread(lambda path=path: urllib.request.urlopen(page + path).read().decode())  # noqa: S310
+                for path in ("/state", "/metrics", "/", "/page.js")
+            ]
+            simulator.stream_faults = StreamFaults(connect_code=1001)
+            await asyncio.to_thread(simulator.strike, "rst")
+            await eventually(lambda: '"fatal"' in urllib.request.urlopen(page + "/state").read().decode())  # noqa: S310
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(running, 20.0)
+    texts += capfd.readouterr()
+    texts += contents(tmp_path)
+    assert not [text for text in texts if "canary-51d0" in text]
