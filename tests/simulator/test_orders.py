@@ -231,7 +231,7 @@ async def test_a_late_reply_outlasts_the_client(small_market: Market) -> None:
 
 async def test_a_ghost_is_executed_after_its_client_left(small_market: Market) -> None:
     """The gateway holds the request; the client is gone when it reaches the engine, and it is executed all the same."""
-    async with trading(small_market, OrderFaults(ghost_p=1.0, ghost_s=0.6)) as trader:
+    async with trading(small_market, OrderFaults(ghost_p=1.0, ghost_s=1.2)) as trader:
         placing = asyncio.ensure_future(trader.place("a"))
 
         async def held() -> bool:
@@ -256,7 +256,7 @@ async def test_a_deadline_stops_a_ghost(small_market: Market) -> None:
 
 async def test_lists_and_queries_can_lag(small_market: Market) -> None:
     """A fresh order is not yet seen by query and open orders; the truth has it."""
-    async with trading(small_market, OrderFaults(query_lag_s=0.25, open_lag_s=0.25)) as trader:
+    async with trading(small_market, OrderFaults(query_lag_s=0.7, open_lag_s=0.7)) as trader:
         await trader.place("a", order_type="limit", price="1000")
         code, _ = await trader.call("GET", "/v1/orders", client_order_id="a")
         _, listed = await trader.call("GET", "/v1/orders/open")
