@@ -1,0 +1,221 @@
+"""Whether an order may be sent: every control with its limit, its verdict, and the words for the journal. Pure.
+
+The controls follow the market-access rule 15c3-5 (SEC) and RTS 6 article 15 (MiFID II): size, value, price collar,
+position and exposure including what is open or in doubt, message rates, repeated execution, loss limits. They fail
+closed: a missing or old reference price, an unknown equity, a book that is not valid refuse the order. Cancels always
+pass, and so does what can only bring a position closer to zero, short of the kill switch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from tasks.orders.account import Book, Limits, Market, TradingState, Verdict
+from tasks.orders.order import TERMINAL, ZERO, Order, OrderRequest, OrderType, Status
+
+
+def check(
+    request: OrderRequest, book: Book, market: Market, limits: Limits, *, now_s: float, signal_age_s: float
+) -> Verdict:
+    """Return whether an order may be sent, and why not.
+
+    Args:
+        request: What is wanted.
+        book: The account.
+        market: Its symbol.
+        limits: What is allowed.
+        now_s: Monotonic clock.
+        signal_age_s: Age of the signal behind it.
+    """
+    reducing = reduces(request, book)
+    checked = []
+    for name, control in _CONTROLS:
+        if reducing and name in _WAIVED_WHEN_REDUCING:
+            continue
+        checked.append(name)
+        reason = control(_Question(request, book, market, limits, now_s, signal_age_s, reducing))
+        if reason:
+            return Verdict(passed=False, refused_by=name, reason=reason, checked=tuple(checked))
+    return Verdict(passed=True, checked=tuple(checked))
+
+
+def reduces(request: OrderRequest, book: Book) -> bool:
+    """Return whether an order, with everything open on its side filled too, only brings the position closer to zero."""
+    position = book.positions.get(request.symbol, ZERO)
+    open_orders = [order for order in book.orders if _alike(order, request) and order.status not in TERMINAL]
+    same_side = sum((order.remaining_quantity for order in open_orders), ZERO)
+    return position * request.side.sign < 0 and request.quantity + same_side <= abs(position)
+
+
+def worst_case(book: Book, symbol: str) -> Decimal:
+    """Return the largest absolute position that can result if open and doubtful orders fill as they like."""
+    position = book.positions.get(symbol, ZERO)
+    open_orders = [order for order in book.orders if order.request.symbol == symbol]
+    bought = sum((order.remaining_quantity for order in open_orders if order.request.side.sign > 0), ZERO)
+    sold = sum((order.remaining_quantity for order in open_orders if order.request.side.sign < 0), ZERO)
+    return max(abs(position + bought), abs(position - sold))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    request: OrderRequest
+    book: Book
+    market: Market
+    limits: Limits
+    now_s: float
+    signal_age_s: float
+    reducing: bool
+
+    @property
+    def price(self) -> Decimal:
+        """What the order is valued at; asked after the reference price was checked."""
+        price = self.request.limit_price or self.market.reference_price
+        assert price is not None  # noqa: S101
+        return price
+
+    @property
+    def equity(self) -> Decimal:
+        """The account's equity; asked after it was checked."""
+        assert self.book.equity is not None  # noqa: S101
+        return self.book.equity
+
+
+def _alike(order: Order, request: OrderRequest) -> bool:
+    return order.request.symbol == request.symbol and order.request.side is request.side
+
+
+def _state(q: _Question) -> str:
+    allowed = q.book.state is TradingState.ACTIVE or (q.book.state is TradingState.REDUCING and q.reducing)
+    return "" if allowed else f"expected trading to be active, found {q.book.state}"
+
+
+def _signal(q: _Question) -> str:
+    if q.signal_age_s <= q.limits.max_signal_age_s:
+        return ""
+    return f"expected a signal of at most {q.limits.max_signal_age_s} s, found one of {q.signal_age_s:.1f} s"
+
+
+def _data(q: _Question) -> str:
+    price, age = q.market.reference_price, q.market.reference_age_s
+    if not q.market.valid:
+        return "expected a book the stream vouches for, found a gap, silence or a crossed book"
+    if price is None or not (price.is_finite() and price > 0):
+        return f"expected a reference price above 0, found {price}"
+    if age <= q.limits.max_reference_age_s:
+        return ""
+    return f"expected a reference price of at most {q.limits.max_reference_age_s} s, found {age} s"
+
+
+def _precision(q: _Question) -> str:
+    if q.request.quantity % q.market.quantity_step:
+        return f"expected a quantity in steps of {q.market.quantity_step}, found {q.request.quantity}"
+    price = q.request.limit_price
+    if price is not None and price % q.market.price_step:
+        return f"expected a price in steps of {q.market.price_step}, found {price}"
+    value = q.request.quantity * q.price
+    return (
+        "" if value >= q.market.min_notional else f"expected a value of at least {q.market.min_notional}, found {value}"
+    )
+
+
+def _collar(q: _Question) -> str:
+    price, reference = q.request.limit_price, q.market.reference_price
+    if q.request.order_type is not OrderType.LIMIT or price is None or reference is None:
+        return ""
+    away = abs(price / reference - 1)
+    if away <= q.limits.price_collar:
+        return ""
+    return f"expected a price within {q.limits.price_collar:%} of {reference}, found {price}"
+
+
+def _equity(q: _Question) -> str:
+    equity = q.book.equity
+    return "" if equity is not None and equity > 0 else f"expected a known equity above 0, found {equity}"
+
+
+def _order_value(q: _Question) -> str:
+    value, allowed = q.request.quantity * q.price, q.limits.max_order_fraction * q.equity
+    return "" if value <= allowed else f"expected an order of at most {allowed:.2f}, found {value:.2f}"
+
+
+def _position_value(q: _Question) -> str:
+    value = (worst_case(q.book, q.request.symbol) + q.request.quantity) * q.price
+    allowed = q.limits.max_position_fraction * q.equity
+    if value <= allowed:
+        return ""
+    return f"expected a position of at most {allowed:.2f} with all open orders filled, found {value:.2f}"
+
+
+def _gross_value(q: _Question) -> str:
+    symbols = {*q.book.positions, *(order.request.symbol for order in q.book.orders)} - {q.request.symbol}
+    missing = sorted(symbol for symbol in symbols if worst_case(q.book, symbol) and symbol not in q.book.prices)
+    if missing:
+        return f"expected a price of every position, found none of {missing}"
+    others = sum((worst_case(q.book, symbol) * q.book.prices.get(symbol, ZERO) for symbol in symbols), ZERO)
+    value = others + (worst_case(q.book, q.request.symbol) + q.request.quantity) * q.price
+    allowed = q.limits.max_gross_fraction * q.equity
+    return "" if value <= allowed else f"expected a gross exposure of at most {allowed:.2f}, found {value:.2f}"
+
+
+def _doubt(q: _Question) -> str:
+    mine = [order for order in q.book.orders if order.request.symbol == q.request.symbol]
+    doubtful = [order.request.client_order_id for order in mine if order.status is Status.IN_DOUBT]
+    return f"expected no order of {q.request.symbol} in doubt, found {doubtful[0]}" if doubtful else ""
+
+
+def _repeated(q: _Question) -> str:
+    alike = [order for order in q.book.orders if _alike(order, q.request) and not order.is_terminal]
+    return f"expected no working entry on the same side, found {alike[0].request.client_order_id}" if alike else ""
+
+
+def _rate(q: _Question) -> str:
+    recent = [symbol for at, symbol in q.book.recent_orders if q.now_s - at < 60]
+    mine = sum(symbol == q.request.symbol for symbol in recent)
+    allowed = q.limits.symbol_orders_per_minute
+    if mine >= allowed:
+        return f"expected fewer than {allowed} orders of {q.request.symbol} a minute, found {mine}"
+    if len(recent) >= q.limits.orders_per_minute:
+        return f"expected fewer than {q.limits.orders_per_minute} orders a minute, found {len(recent)}"
+    return ""
+
+
+#: Every control in the order they are asked, each returning why it refuses, or nothing.
+_CONTROLS = (
+    ("trading_state", _state),
+    ("signal_age", _signal),
+    ("data_quality", _data),
+    ("precision", _precision),
+    ("price_collar", _collar),
+    ("equity_known", _equity),
+    ("order_value", _order_value),
+    ("position_value", _position_value),
+    ("gross_exposure", _gross_value),
+    ("in_doubt", _doubt),
+    ("repeated_entry", _repeated),
+    ("order_rate", _rate),
+)
+#: What would keep a position open that must be closed.
+_WAIVED_WHEN_REDUCING = frozenset(
+    {"equity_known", "order_value", "position_value", "gross_exposure", "repeated_entry", "signal_age"}
+)
+
+
+def next_state(book: Book, limits: Limits, *, troubles_last_minute: int) -> TradingState:
+    """Return the state that losses and troubles call for; never a milder one than now.
+
+    Args:
+        book: The account.
+        limits: What is allowed.
+        troubles_last_minute: Orders that were rejected or went into doubt within a minute.
+    """
+    if book.state is TradingState.HALTED:
+        return TradingState.HALTED
+    if troubles_last_minute >= limits.max_doubt_and_rejects:
+        return TradingState.HALTED
+    if book.equity is not None and book.peak_equity > 0:
+        if 1 - book.equity / book.peak_equity >= limits.max_drawdown:
+            return TradingState.HALTED
+        if book.state is TradingState.ACTIVE and -book.day_pnl >= limits.max_day_loss * book.peak_equity:
+            return TradingState.REDUCING
+    return book.state
