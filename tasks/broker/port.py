@@ -14,55 +14,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Protocol
 
 from tasks.errors import KlinehouseError
+from tasks.orders.guarantees import IdempotencyProfile
 from tasks.orders.order import Fill, OrderRequest, Side, Status
-
-
-class IdempotencyClass(StrEnum):
-    """What a broker does with a client order id it has seen; see docs/orders.md for which broker is which."""
-
-    A = "lifetime"
-    """Unique for ever: the same id can be sent again until a definite answer comes. Exactly once."""
-    B = "deadline"
-    """Unique among open orders, but requests carry a deadline: "not found" after it is conclusive. Exactly once."""
-    C = "lookup"
-    """Can be looked up, but neither unique nor bounded in time: never sent twice. At most once."""
-    D = "none"
-    """No id at all: never sent twice, and doubt is for a person to resolve. At most once."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdempotencyProfile:
-    """What a broker guarantees about one submission, declared by its adapter and trusted by the manager.
-
-    Attributes:
-        grade: See `IdempotencyClass`.
-        deadline_s: How long a request may take effect after it was sent, None where the broker knows no such bound.
-        lag_s: How long a query may still miss an order that was accepted.
-        residence_s: Where there is no deadline: how long a request is assumed to linger at most.
-        retention_s: How long an ended order can be looked up, None for ever.
-        max_id_length: Of a client order id.
-    """
-
-    grade: IdempotencyClass
-    deadline_s: float | None
-    lag_s: float
-    residence_s: float = 60.0
-    retention_s: float | None = None
-    max_id_length: int = 36
-
-    @property
-    def may_resend(self) -> bool:
-        """Whether the same id may be sent again once its absence is conclusive."""
-        return self.grade in (IdempotencyClass.A, IdempotencyClass.B)
-
-    def conclusive_after_s(self, skew_s: float) -> float:
-        """Return how long after sending "not found" proves that the order was never placed."""
-        bound = self.residence_s if self.deadline_s is None else self.deadline_s
-        return bound + skew_s + self.lag_s
 
 
 class DefiniteRejection(KlinehouseError):  # noqa: N818  (it is an answer, not a fault)

@@ -1,0 +1,48 @@
+"""What may be done about an order in doubt, by what its broker guarantees."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile, Step, next_step
+
+A = IdempotencyProfile(IdempotencyClass.A, deadline_s=5, lag_s=1)
+B = IdempotencyProfile(IdempotencyClass.B, deadline_s=5, lag_s=1)
+C = IdempotencyProfile(IdempotencyClass.C, deadline_s=None, lag_s=2, residence_s=60)
+D = IdempotencyProfile(IdempotencyClass.D, deadline_s=None, lag_s=2, residence_s=60)
+
+
+@pytest.mark.parametrize(
+    ("profile", "since", "not_found", "step"),
+    [
+        (A, 0.5, 0, Step.WAIT),
+        (A, 1, 0, Step.QUERY),
+        (A, 1, 1, Step.PROVED_ABSENT),
+        (B, 6.9, 0, Step.WAIT),
+        (B, 6.9, 5, Step.WAIT),
+        (B, 7, 0, Step.QUERY),
+        (B, 7, 1, Step.PROVED_ABSENT),
+        (C, 62, 0, Step.WAIT),
+        (C, 63, 0, Step.QUERY),
+        (C, 63, 1, Step.QUERY),
+        (C, 66, 3, Step.QUERY),
+        (C, 67, 3, Step.GIVE_UP),
+        (D, 67, 3, Step.GIVE_UP),
+    ],
+)
+def test_the_rules(profile: IdempotencyProfile, since: float, not_found: int, step: Step) -> None:
+    """Wait, ask, then send again where that is safe and call a person where it is not."""
+    assert next_step(profile, since_sent_s=since, not_found=not_found) is step
+
+
+@given(st.sampled_from([B, C, D]), st.floats(0, 200), st.integers(0, 5))
+def test_nothing_is_proved_while_the_request_may_live(
+    profile: IdempotencyProfile, since: float, not_found: int
+) -> None:
+    """Before the deadline no answer counts; and without one nothing is ever sent twice."""
+    step = next_step(profile, since_sent_s=since, not_found=not_found)
+    if step is Step.PROVED_ABSENT:
+        assert profile.may_resend
+        assert since >= profile.conclusive_after_s(1.0)
