@@ -81,11 +81,9 @@ def next_step(profile: IdempotencyProfile, *, since_sent_s: float, not_found: in
         not_found: Answers "not found" that were given after the moment from which they count.
         skew_s: How far our clock and the broker's may be apart.
     """
-    if profile.grade is IdempotencyClass.A:
-        # A second request under the same id can only become the same order: nothing to wait for but the index.
-        counts_from = profile.lag_s
-    else:
-        counts_from = profile.conclusive_after_s(skew_s)
+    # Class A: a second request under the same id can only become the same order, so only the index can lag.
+    unique = profile.grade is IdempotencyClass.A
+    counts_from = profile.lag_s if unique else profile.conclusive_after_s(skew_s)
     if since_sent_s < counts_from:
         return Step.WAIT
     if not_found == 0:
