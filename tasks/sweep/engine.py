@@ -35,7 +35,21 @@ _vector = types.Array(float64, 1, "C")
 _pairs = types.Array(int64, 2, "C")
 _BATCH_SIGNATURE = types.void(
     types.FunctionType(SIGNATURE),
-    *(_rows, _rows, _pairs, _rows, _flags, _vector, _vector, _pairs, int64, int64, types.Array(float64, 3, "C"), _rows),
+    *(
+        _rows,
+        _rows,
+        _pairs,
+        _rows,
+        _flags,
+        _vector,
+        _vector,
+        _vector,
+        _pairs,
+        int64,
+        int64,
+        types.Array(float64, 3, "C"),
+        _rows,
+    ),
 )
 
 
@@ -118,19 +132,24 @@ def _buy_back(account: np.ndarray, price: float, reverse: bool, fee: float, fixe
 
 
 @njit(cache=True, nogil=True)
-def _open(account: np.ndarray, view: int, price: float, fee: float, fixed: float) -> None:
-    """Enter with all cash: buy, or sell short what the cash would buy."""
+def _open(account: np.ndarray, view: int, price: float, size: float, fee: float, fixed: float) -> None:
+    """Enter with a share of the cash: buy, or sell short what it would buy."""
     cash = account[_CASH]
     if view > 0:
-        account[_POSITION], account[_PAID], account[_CASH] = _buy(cash, np.inf, price, fee, fixed)
+        spent = min(cash, size * cash)
+        account[_POSITION], account[_PAID], left = _buy(spent, np.inf, price, fee, fixed)
+        account[_CASH] = _add(cash, -spent) + left
     else:
-        sold, account[_PAID], account[_CASH] = _sell(cash, _add(cash, -fixed) / (price * (1 + fee)), price, fee, fixed)
+        quantity = size * (_add(cash, -fixed) / (price * (1 + fee)))
+        sold, account[_PAID], account[_CASH] = _sell(cash, quantity, price, fee, fixed)
         account[_POSITION] = -sold
     account[_ENTRY], account[_SINCE] = price, account[_NOW]
 
 
 @njit(cache=True, nogil=True)
-def _fill(account: np.ndarray, view: int, opened: float, slippage: float, rules: np.ndarray, log: np.ndarray) -> None:
+def _fill(
+    account: np.ndarray, view: int, opened: float, slippage: float, size: float, rules: np.ndarray, log: np.ndarray
+) -> None:
     """Act on a view at the open: 1 bullish, -1 bearish, 0 the end of the run."""
     fee, fixed, position = rules[_FEE], rules[_FIXED], account[_POSITION]
     up, down = opened * (1 + slippage), opened * (1 - slippage)
@@ -141,9 +160,9 @@ def _fill(account: np.ndarray, view: int, opened: float, slippage: float, rules:
         if view >= 0:
             _buy_back(account, up, view > 0 and rules[_LONG] > 0, fee, fixed, log)
     elif view > 0 and rules[_LONG] > 0:
-        _open(account, view, up, fee, fixed)
+        _open(account, view, up, size, fee, fixed)
     elif view < 0 and rules[_SHORT] > 0:
-        _open(account, view, down, fee, fixed)
+        _open(account, view, down, size, fee, fixed)
 
 
 @njit(cache=True, nogil=True)
@@ -203,6 +222,7 @@ def _walk(
     bars: np.ndarray,
     tradable: np.ndarray,
     slippage: np.ndarray,
+    sizes: np.ndarray,
     rules: np.ndarray,
     start: int,
     stop: int,
@@ -227,7 +247,8 @@ def _walk(
             continue
         _mark(account, curve, closes, t, event)
         account[_NOW] = event
-        _fill(account, views[event] if event < last else 0, bars[OPEN, event], slippage[event], rules, log)
+        view = views[event] if event < last else 0
+        _fill(account, view, bars[OPEN, event], slippage[event], sizes[event], rules, log)
         if stops and account[_POSITION] != 0:
             _check_stop(account, bars, event, slippage[event], rules, log)
         _mark(account, curve, closes, event, event + 1)
@@ -276,6 +297,7 @@ def _run_batch(
     vectors: np.ndarray,
     tradable: np.ndarray,
     slippage: np.ndarray,
+    sizes: np.ndarray,
     rules: np.ndarray,
     segments: np.ndarray,
     first: int,
@@ -295,7 +317,7 @@ def _run_batch(
             account[:], curve[:] = 0.0, 0.0
             account[_CASH] = curve[_VALUE] = rules[_INITIAL]
             curve[_GROWTH] = curve[_PEAK] = curve[_TROUGH] = 1.0
-            _walk(events[:count], views, bars, tradable, slippage, rules, start, end, account, curve, log)
+            _walk(events[:count], views, bars, tradable, slippage, sizes, rules, start, end, account, curve, log)
             _summarise(account, curve, bars[CLOSE, end - 1], rules[_INITIAL], end - start, out[k, s], log)
 
 
@@ -342,10 +364,11 @@ def run_sets(
         (sets, segments, `WIDTH`) float64; the Sharpe ratio annualised.
     """
     out, no_log = np.empty((len(use), len(segments), WIDTH)), np.empty((0, LOG_WIDTH))
-    told = (signal, bars.matrix, rows, use, vectors, bars.tradable, bars.slippage(costs), rules_of(costs), segments)
+    market = (bars.tradable, bars.slippage(costs), bars.sizes(costs), rules_of(costs))
 
     def batch(first: int) -> None:
-        _run_batch(*told, first, min(first + _BATCH, len(use)), out, no_log)
+        stop = min(first + _BATCH, len(use))
+        _run_batch(signal, bars.matrix, rows, use, vectors, *market, segments, first, stop, out, no_log)
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(batch, range(0, len(use), _BATCH)))
@@ -369,8 +392,8 @@ def trade_set(
     """
     out, log = np.empty((1, 1, WIDTH)), np.empty((len(bars), LOG_WIDTH))
     span = np.array([[segment.start, segment.stop]])
-    told = (signal, bars.matrix, rows, use[None, :], vector[None, :], bars.tradable, bars.slippage(costs))
-    _run_batch(*told, rules_of(costs), span, 0, 1, out, log)
+    market = (bars.tradable, bars.slippage(costs), bars.sizes(costs), rules_of(costs))
+    _run_batch(signal, bars.matrix, rows, use[None, :], vector[None, :], *market, span, 0, 1, out, log)
     trades = log[: int(out[0, 0, 3])].copy()
     trades[:, :2] -= segment.start
     return trades

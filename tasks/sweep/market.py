@@ -10,6 +10,7 @@ import polars as pl
 
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
+from tasks.features.kernels import rolling_std
 from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, bar_matrix
 from tasks.sweep.costs import Costs
 
@@ -44,8 +45,23 @@ class SweepBars:
         return self.matrix[CLOSE]
 
     def slippage(self, costs: Costs) -> np.ndarray:
-        """Return the slippage of a fill on each bar, as a fraction."""
-        return np.full(len(self), costs.slippage_bps / 1e4)
+        """Return the slippage of a fill on each bar, as a fraction; made of the bars before it only."""
+        slippage = np.full(len(self), costs.slippage_bps / 1e4)
+        before = (self.matrix[HIGH] - self.matrix[LOW])[:-1] / self.closes[:-1]
+        slippage[1:] += costs.slippage_range * before
+        return np.minimum(slippage, 0.5)
+
+    def sizes(self, costs: Costs) -> np.ndarray:
+        """Return the share of cash that an entry on each bar uses, from the bars before it; 0 while unknown."""
+        sizes = np.full(len(self), costs.fraction)
+        if costs.target_volatility is not None:
+            moves = np.zeros(len(self))
+            moves[1:] = np.log(self.closes[1:] / self.closes[:-1])
+            realised = np.full(len(self), np.nan)
+            realised[1:] = rolling_std(moves, costs.volatility_lookback)[:-1] * np.sqrt(self.periods_per_year)
+            with np.errstate(divide="ignore"):
+                sizes = np.nan_to_num(np.minimum(sizes, costs.target_volatility / realised), nan=0.0)
+        return sizes
 
     def jittered(self, rng: np.random.Generator, scale: float) -> SweepBars:
         """Return the same bars with every open and close moved by a normal share of the bar's range."""

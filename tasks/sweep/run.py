@@ -21,8 +21,8 @@ from tasks.sweep.costs import Costs
 from tasks.sweep.market import SweepBars
 
 _ENGINE = "rust"
-# vectorbt.portfolio.enums: OppositeEntryMode.Reverse, StopEntryPrice.FillPrice, StopExitPrice.StopMarket
-_REVERSE, _FILL_PRICE, _STOP_MARKET = 3, 2, 1
+# vectorbt.portfolio.enums: OppositeEntryMode.Reverse, StopEntryPrice.FillPrice, StopExitPrice.StopMarket, SizeType
+_REVERSE, _FILL_PRICE, _STOP_MARKET, _AMOUNT, _PERCENT = 3, 2, 1, 0, 2
 #: Bars × combinations held at once: about 60 bytes a cell, so 120 MB.
 CELLS_PER_CHUNK = 2_000_000
 
@@ -95,7 +95,13 @@ _Signals = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 def _orders(signals: _Signals, bars: SweepBars, segment: slice, tradable: np.ndarray, costs: Costs) -> np.ndarray:
     opens = bars.opens[segment][:, None]
     return _simulate(
-        signals, costs, bars.slippage(costs)[segment][:, None], price=opens, val_price=opens, use_stops=False
+        signals,
+        costs,
+        bars.slippage(costs)[segment],
+        bars.sizes(costs)[segment],
+        price=opens,
+        val_price=opens,
+        use_stops=False,
     )
 
 
@@ -119,7 +125,8 @@ def _orders_with_stops(
     orders = _simulate(
         (wide[0], wide[1], wide[2], wide[3]),
         costs,
-        np.repeat(bars.slippage(costs)[segment], 2)[:, None],
+        np.repeat(bars.slippage(costs)[segment], 2),
+        np.repeat(bars.sizes(costs)[segment], 2),
         price=price,
         val_price=price,
         sl_stop=np.asarray(np.nan if costs.stop_loss is None else costs.stop_loss),
@@ -133,7 +140,7 @@ def _orders_with_stops(
     return orders
 
 
-def _simulate(signals: _Signals, costs: Costs, slippage: np.ndarray, **told: Any) -> np.ndarray:
+def _simulate(signals: _Signals, costs: Costs, slippage: np.ndarray, sizes: np.ndarray, **told: Any) -> np.ndarray:
     """Call VectorBT's simulator and return its order records."""
     shape = signals[0].shape
     long_entries, long_exits, short_entries, short_exits = signals
@@ -148,7 +155,9 @@ def _simulate(signals: _Signals, costs: Costs, slippage: np.ndarray, **told: Any
         short_exits=short_exits,
         fees=np.asarray(costs.fee_bps / 1e4),
         fixed_fees=np.asarray(costs.fixed_fee),
-        slippage=slippage,
+        slippage=slippage[:, None],
+        size=sizes[:, None] if costs.sized else np.asarray(np.inf),
+        size_type=np.asarray(_PERCENT if costs.sized else _AMOUNT),
         upon_opposite_entry=np.asarray(_REVERSE),
         max_orders=2 * int(sum(flags.sum() for flags in signals)) + 1,
         engine=_ENGINE,

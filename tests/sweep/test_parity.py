@@ -69,10 +69,10 @@ def trade_bar_by_bar(
 ) -> tuple[list[Trade], list[float]]:
     """Follow the signals one bar at a time: decide at the close, fill at the next open, pay for it, end flat.
 
-    An entry spends all cash (a short sells as much as the cash would buy). A reversal is one order, so it pays the
-    fixed fee once; closing and opening part share its fee by quantity. Returns the trades and the value a close.
+    An entry spends its fraction of the cash (a short sells as much as that would buy). A reversal is one order, so it
+    pays the fixed fee once; closing and opening part share its fee by quantity. Returns trades and value a close.
     """
-    fee, slip, fixed = costs.fee_bps / 10_000, costs.slippage_bps / 10_000, costs.fixed_fee
+    fee, fixed = costs.fee_bps / 10_000, costs.fixed_fee
     opens, highs, lows, closes, _ = bars.matrix.tolist()
     tradable = bars.tradable.tolist()
     cash, trades, held, values = costs.initial_cash, [], None, [costs.initial_cash]
@@ -83,6 +83,8 @@ def trade_bar_by_bar(
         trades.append(trade)
 
     for t in range(1, len(opens)):
+        slip = costs.slippage_bps / 10_000 + costs.slippage_range * (highs[t - 1] - lows[t - 1]) / closes[t - 1]
+        slip = min(slip, 0.5)
         view = bullish[t - 1] - bearish[t - 1] if tradable[t] and t < last else 0
         side = {"long": max(view, 0), "short": min(view, 0), "both": view}[costs.direction]
         closing = held is not None and (t == last or view == -held.side)
@@ -92,9 +94,10 @@ def trade_bar_by_bar(
             price = opens[t] * (1 + direction * slip)
             open_quantity = 0.0
             if opening and direction > 0:
-                open_quantity = (cash - fixed) / (1 + fee) / price - close_quantity
+                open_quantity = (costs.fraction * cash - fixed) / (1 + fee) / price - close_quantity
             elif opening:
-                open_quantity = (cash + close_quantity * price * (1 - fee) - fixed) / (price * (1 + fee))
+                whole = (cash + close_quantity * price * (1 - fee) - fixed) / (price * (1 + fee))
+                open_quantity = costs.fraction * whole
             quantity = close_quantity + open_quantity
             paid = quantity * price * fee + fixed
             cash += -direction * quantity * price - paid
@@ -226,14 +229,18 @@ def test_trades_equal_the_loop_on_real_bars(bitcoin: pl.DataFrame, strategy, val
         stop_loss=st.none() | st.floats(0.001, 0.05),
         take_profit=st.none() | st.floats(0.001, 0.05),
         initial_cash=st.sampled_from([1_000.0, 1e6]),
+        slippage_range=st.just(0.0) | st.floats(0.01, 0.3),
     ),
+    fraction=st.just(1.0) | st.floats(0.1, 1.0),
 )
 def test_three_engines_agree_whatever_the_bars_and_costs(
-    bars, seed, rows, tick, drop, which, first, second, costs
+    bars, seed, rows, tick, drop, which, first, second, costs, fraction
 ) -> None:
     """Any bars, parameters, fees, slippage, direction, stops: the three give the same trades and figures."""
     frame = bars(rows, seed=seed, tick=tick, drop=tuple(drop))
     assume(frame.height >= 4)
+    if costs.direction != "both":  # a reversal is one order and cannot be sized
+        costs = costs.model_copy(update={"fraction": fraction})
     strategy, _, by_hand = CASES[which]
     values = (
         {"fast": [first], "slow": [second]}
@@ -244,6 +251,23 @@ def test_three_engines_agree_whatever_the_bars_and_costs(
     _, worth = trade_bar_by_bar(*by_hand(prepared, *(axis[0] for axis in values.values())), prepared, costs)
     assume(min(worth) > 0.05 * costs.initial_cash)  # the loop knows no insolvency; the two engines' is tested below
     assert_equal_trades(prepared, strategy, values, by_hand, costs)
+
+
+@pytest.mark.parametrize("direction", ["long", "short"])
+def test_the_engines_agree_about_a_volatility_target(bars, direction) -> None:
+    """Entries sized by the volatility before them: equal in both engines, smaller where it is wild, none unknown."""
+    prepared = prepare_bars(bars(500), "1m")
+    costs = Costs(direction=direction, target_volatility=4.0, volatility_lookback=60, slippage_range=0.05)
+    sizes = prepared.sizes(costs)
+    assert not sizes[:60].any()
+    assert 0 < sizes[61:].min() < sizes[61:].max() <= 1
+    grid, plan = plan_grid(get("ma_crossover"), {"fast": [2, 5], "slow": [9, 14]}), WindowPlan(count=1)
+    question = Question("AB", "1m", prepared, grid, plan_windows(500, plan), plan, costs)
+    figures = run_grid(question)
+    assert certify(question, figures, [0]) == [0, 1, 2, 3]
+    assert (figures[:, 0, 3] > 5).all()
+    with pytest.raises(ValueError, match="a reversal is one order"):
+        Costs(direction="both", fraction=0.5)
 
 
 @pytest.mark.parametrize("direction", ["short", "both"])
