@@ -51,6 +51,15 @@ stop: install ## stop the Prefect server that a demo or an ad-hoc run left runni
 proof-backfill: install ## a backfill killed at 50 random points ends like one that was not, asking for no page twice
 	@$(BIN)/python -m benchmarks.proof_backfill $(or $(POINTS),50)
 
+bench-stream: install ## one connection's speed against the article's client, loop lag, a virtual day of 50 symbols
+	@$(BIN)/python -m benchmarks.stream --hours $(or $(HOURS),24)
+
+proof-stream: install ## 10,000 disconnects, 1,000 faults, 50 symbols refilled
+	@$(BIN)/python -m benchmarks.proof_stream
+
+proof-live: install ## every way to end the live flow, with a real Prefect server
+	@KLINEHOUSE_PROOF=1 $(BIN)/python -m pytest tests/flows/test_live.py
+
 proof-writers: install ## two processes on one partition, 200 rounds
 	@PROOF_ROUNDS=200 $(BIN)/python -m pytest tests/lake/test_writers.py
 

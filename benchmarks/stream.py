@@ -36,7 +36,7 @@ from tasks.stream.session import Session
 from tasks.stream.socket import Driver, Endpoint
 from tasks.stream.subscriptions import Topic
 
-MESSAGES = 300_000
+MESSAGES = 100_000
 SYMBOLS = [f"S{number:02}USDT" for number in range(50)]
 LAG_PROBE_S = 0.002
 DAY_S = 86_400

@@ -21,6 +21,7 @@ class Heartbeat:
     Attributes:
         last_frame: When the last frame of this connection arrived.
         now: The latest time the connection was told.
+        pings: Pings of this connection so far.
     """
 
     def __init__(self, policy: SessionPolicy) -> None:
@@ -28,9 +29,11 @@ class Heartbeat:
         self._next_ping = 0.0
         self.last_frame = 0.0
         self.now = 0.0
+        self.pings = 0
 
     def restart(self, now: float) -> None:
         """Begin anew for a connection that has just opened."""
+        self.pings = 0
         self._next_ping = self.last_frame = self.now = now
 
     def ping_due(self, now: float) -> bool:
@@ -39,6 +42,7 @@ class Heartbeat:
             return False
         behind = (now - self._next_ping) // self._policy.ping_every_s
         self._next_ping += (behind + 1) * self._policy.ping_every_s
+        self.pings += 1
         return True
 
     def dead(self, now: float) -> bool:

@@ -224,3 +224,34 @@ def test_rows_wait_for_a_lake_that_refuses(tmp_path: Path) -> None:
     (outage,) = lake.scan(OUTAGES).collect().iter_rows(named=True)
     assert (outage["start"].second, outage["end"].second) == (0, 14)
     assert not lake.exists(ALERTS)
+
+
+async def test_spoiled_messages_alert_nobody(market, tmp_path: Path) -> None:
+    """Crossed books and garbage between good messages: no alert stands on a book that is not whole."""
+    from tasks.simulator.faults import StreamFaults
+    from tasks.stream.book import level_faults
+    from tasks.stream.monitor import MonitorPolicy
+
+    bad: list[str] = []
+    told: list[str] = []
+    faults = StreamFaults(seed=3, crossed_p=0.3, garbage_p=0.3, drop_ack_p=0.5)
+    with Simulator(market, now=MarketClock(START, speed=60.0), stream_faults=faults) as simulator:
+        work = service(simulator, None)
+
+        def judge(alert) -> None:
+            book = work.desk.seats[alert.symbol].book.snapshot
+            told.append(alert.episode)
+            if book is None or level_faults(book.bids, book.asks):
+                bad.append(alert.episode)
+
+        work.desk = Desk(
+            SYMBOLS,
+            DeskPolicy(monitor=MonitorPolicy(dwell_s=0.0)),
+            recorder=None,
+            on_alert=judge,
+            to_wall_ms=work.session.wall_ms,
+        )
+        async with running(work):
+            await until(lambda: len(told) > 5 and len(simulator.injected) > 20, 20.0)
+    assert bad == []
+    assert len(set(told)) == len(told)
