@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -126,13 +127,19 @@ class Location:
         with self.filesystem().open_input_file(relative) as file:
             return file.read().decode().splitlines()
 
-    def files(self) -> Iterator[StoredFile]:
-        """Yield every data file below this folder, named by a commit or not; Delta's own files are not among them."""
+    def files(self, folder: str = "") -> Iterator[StoredFile]:
+        """Yield every file below a folder of this one."""
         from pyarrow.fs import FileSelector
 
-        for info in self.filesystem().get_file_info(FileSelector("", recursive=True, allow_not_found=True)):
-            if info.is_file and not info.path.startswith("_delta_log/"):
+        for info in self.filesystem().get_file_info(FileSelector(folder, recursive=True, allow_not_found=True)):
+            if info.is_file:
                 yield StoredFile(info.path, int(info.size), info.mtime.astimezone(UTC))
+
+    def exists(self, relative: str) -> bool:
+        """Return whether a file is there."""
+        if self.is_local:
+            return os.path.exists(self.path(relative))
+        return bool(self.filesystem().get_file_info(relative).is_file)
 
     def delete(self, relative: str) -> None:
         """Delete a file; one that is gone already is as good."""

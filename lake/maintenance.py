@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -20,7 +21,6 @@ from lake.rows import partition_key
 from lake.schema import TIMESTAMP
 from lake.snapshot import Snapshot
 from lake.table import Change, Table
-from lake.writes import until_first
 
 if TYPE_CHECKING:
     from lake.store import Lake
@@ -59,6 +59,7 @@ class Upkeep:
         files_after: Current files after it.
         deleted_files: Superseded and orphaned files that were deleted.
         deleted_bytes: Their size.
+        lost_pins: Pinned versions that the table cannot read (any more), such as those of a lake that was made anew.
     """
 
     table: str
@@ -66,6 +67,7 @@ class Upkeep:
     files_after: int
     deleted_files: int
     deleted_bytes: int
+    lost_pins: int
 
 
 def maintain(lake: Lake, *, keep: timedelta = KEEP, grace: timedelta | None = None) -> list[Upkeep]:
@@ -109,8 +111,7 @@ def compact(lake: Lake, table: str) -> int:
     if snapshot is None:
         return 0
     crowded = [partition for partition, count in _partitions(snapshot) if count > 1]
-    handle = lake.table(table)
-    return sum(until_first(table, lambda part=part: _merge(handle, part)) for part in crowded)
+    return sum(lake.transact(table, partial(_merge, partition=partition), snapshot.schema) for partition in crowded)
 
 
 def health(lake: Lake) -> pl.DataFrame:
@@ -121,7 +122,7 @@ def health(lake: Lake) -> pl.DataFrame:
         snapshot, handle = lake.snapshot(table), lake.table(table)
         assert snapshot is not None  # noqa: S101  # it was listed
         count, size = int(snapshot.files["rows"].sum()), int(snapshot.files["size"].sum())
-        on_disk = sum(found.size for found in handle.location.files())
+        on_disk = sum(found.size for found in handle.data_files())
         rows.append(
             (
                 table,
@@ -144,11 +145,15 @@ def _upkeep(lake: Lake, table: str, pins: Iterable[int], keep: timedelta, grace:
     compact(lake, table)
     after = lake.snapshot(table)
     assert before is not None and after is not None  # noqa: S101, PT018  # it was listed
-    kept = _named(lake.table(table), pins, lake.now() - keep)
+    handle = lake.table(table)
+    held = {version for version in pins if handle.holds(version)}
+    kept = _named(handle, held, lake.now() - keep)
     if table.startswith(_BARS):
         kept |= uncopied(lake, table.removeprefix(_BARS))
-    deleted = _sweep(lake.table(table), kept, lake.now() - grace)
-    return Upkeep(table, before.files.height, after.files.height, *deleted)
+    deleted = _sweep(handle, kept, lake.now() - grace)
+    handle.forget_before(min([*held, handle.version_at(lake.now() - keep)]))
+    lost = len(set(pins)) - len(held)
+    return Upkeep(table, before.files.height, after.files.height, *deleted, lost_pins=lost)
 
 
 def _merge(table: Table, partition: Mapping[str, object]) -> int:
@@ -178,7 +183,7 @@ def _partitions(snapshot: Snapshot) -> Iterable[tuple[dict[str, object], int]]:
 def _sweep(table: Table, kept: set[str], orphaned_before: datetime) -> tuple[int, int]:
     """Delete the files not among `kept` that are old enough; return how many and their bytes."""
     files, size = 0, 0
-    for found in table.location.files():
+    for found in table.data_files():
         if found.path not in kept and found.modified_at <= orphaned_before:
             table.location.delete(found.path)
             files, size = files + 1, size + found.size
@@ -187,10 +192,8 @@ def _sweep(table: Table, kept: set[str], orphaned_before: datetime) -> tuple[int
 
 def _named(table: Table, pins: Iterable[int], readable_from: datetime) -> set[str]:
     """Return the data files of the pinned versions and of every version that was current since `readable_from`."""
-    log = table.log()
-    first = max((commit.version for commit in log if commit.at <= readable_from), default=log[0].version)
+    first = table.version_at(readable_from)
     kept = {path for version in {*pins, first} for path in table.snapshot(version).files["path"]}
-    for commit in log:
-        if commit.version > first:
-            kept.update(table.added(commit.version))
+    for commit in table.log(after=first):
+        kept.update(table.added(commit.version))
     return kept

@@ -128,5 +128,5 @@ class Lake(Tables):
         if version is not None:
             raise InputError(f"lake: expected version or as_of, found both, {version} and {as_of}")
         with self._lock:
-            known = [commit.version for commit in self._reader(name).log() if commit.at <= utc(as_of)]
-        return self.snapshot(name, max(known, default=0))
+            reader = self._reader(name)
+            return reader.snapshot(reader.version_at(utc(as_of))) if reader.exists() else None

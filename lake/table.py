@@ -9,10 +9,10 @@ again. Keys are Delta application transactions (https://github.com/delta-io/delt
 from __future__ import annotations
 
 import json
-import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -24,7 +24,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from lake.location import Location
+from lake.location import Location, StoredFile
 from lake.snapshot import Snapshot, arrow_schema, snapshot_of, statistics
 from lake.timeline import from_ms
 from tasks.errors import ConflictError, InputError
@@ -50,6 +50,7 @@ _STAGING = "_staged"
 
 _COMMIT_ID = "commitId"
 _COMMITTED_AT = "committedAt"
+_LOG = "_delta_log"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -230,13 +231,36 @@ class Table:
 
         Not `DeltaTable.history`: it counts versions back from the newest, and is off by those that come meanwhile.
         """
-        handle = self._refresh()
-        newest = -1 if handle is None else handle.version()
-        return [self._commit(version) for version in range(after + 1, newest + 1)]
+        return [self._commit(version) for version in self._versions(after + 1)]
+
+    def version_at(self, moment: datetime) -> int:
+        """Return the newest version committed by `moment`; before the first that the log holds, that first one."""
+        versions = self._versions(0)
+        return versions[max(bisect_right(versions, moment, key=lambda version: self._commit(version).at) - 1, 0)]
+
+    def holds(self, version: int) -> bool:
+        """Return whether the log still holds a version."""
+        return version in self._versions(0)
+
+    def forget_before(self, version: int) -> int:
+        """Delete the log's files that no version from `version` on needs, and return how many those were.
+
+        What stays begins at a checkpoint, so that every later version can still be read.
+        """
+        log = {file.path: int(file.path[11:31]) for file in self.location.files(_LOG) if file.path[11:31].isdigit()}
+        start = max((number for path, number in log.items() if ".checkpoint" in path and number <= version), default=0)
+        old = [path for path, number in log.items() if number < start]
+        for path in sorted(old, reverse=True):
+            self.location.delete(path)
+        return len(old)
 
     def added(self, version: int) -> list[str]:
         """Return the data files that the commit of `version` added."""
         return [unquote(entry["add"]["path"]) for entry in self._entries(version) if "add" in entry]
+
+    def data_files(self) -> Iterator[StoredFile]:
+        """Yield every file in the table's folder but those of the log: current, superseded, staged, or left behind."""
+        return (file for file in self.location.files() if not file.path.startswith(f"{_LOG}/"))
 
     def transaction_version(self, key: str) -> int | None:
         """Return the newest version committed under an application transaction, None where there is none."""
@@ -265,8 +289,7 @@ class Table:
         """Return whether there may be a newer version; a look at two local files is 100 times cheaper than Delta's."""
         if not self.location.is_local:
             return True
-        log = [self.location.path(f"_delta_log/{number:020}.json") for number in (version, version + 1)]
-        return os.path.exists(log[1]) or not os.path.exists(log[0])
+        return self.location.exists(_entry(version + 1)) or not self.location.exists(_entry(version))
 
     def _refresh_to(self, version: int) -> DeltaTable:
         if self._handle is None or self._handle.version() != version:
@@ -300,8 +323,18 @@ class Table:
             for row in rows
         ]
 
+    def _versions(self, first: int) -> range:
+        """Return the versions from `first` on whose commits the log still holds."""
+        handle = self._refresh()
+        newest = -1 if handle is None else handle.version()
+        if first <= newest and not self.location.exists(_entry(first)):
+            names = (file.path.removeprefix(f"{_LOG}/") for file in self.location.files(_LOG))
+            kept = [int(name[:20]) for name in names if name.endswith(".json") and name[:20].isdigit()]
+            first = min((version for version in kept if version >= first), default=newest + 1)
+        return range(first, newest + 1)
+
     def _entries(self, version: int) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.location.read_lines(f"_delta_log/{version:020}.json")]
+        return [json.loads(line) for line in self.location.read_lines(_entry(version))]
 
     def _commit(self, version: int) -> Commit:
         told = next(entry["commitInfo"] for entry in self._entries(version) if "commitInfo" in entry)
@@ -311,6 +344,10 @@ class Table:
 
     def _version_of(self, commit_id: str, base: int) -> int | None:
         return next((commit.version for commit in self.log(after=base) if commit.commit_id == commit_id), None)
+
+
+def _entry(version: int) -> str:
+    return f"{_LOG}/{version:020}.json"
 
 
 def _folder(value: object) -> str:

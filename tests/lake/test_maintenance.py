@@ -61,12 +61,14 @@ def test_old_files_go_and_pinned_versions_stay(lake: Lake, root: Path, make_bars
         contents[version] = lake.content_hash("1m", "BTCUSDT")
     named, read = list(contents)[1], list(contents)[3]
     pin(lake, "klines/1m", named, "shown to the committee")
+    pin(lake, "klines/1m", 999, "of a lake that was made anew")
     run = {"run_id": "r", "symbol": "BTCUSDT", "interval": "1m", "start": START, "end": START, "lake_version": read}
     lake.append("sweeps/runs", pl.DataFrame([run]))
     assert on_disk(root) == 6 + 5
     found = {upkeep.table: upkeep for upkeep in maintain(lake, keep=NOTHING)}
     assert found["klines/1m"].deleted_files == 3 + 5
     assert found["klines/1m"].deleted_bytes > 0
+    assert found["klines/1m"].lost_pins == 1
     for version in (named, read, max(contents)):
         assert lake.content_hash("1m", "BTCUSDT", version=version) == contents[version]
     assert revisions(lake, "1m")["timestamp"].n_unique() == 100
@@ -159,3 +161,27 @@ def test_health_tells_what_lies_there(lake: Lake, make_bars: Maker) -> None:
     assert row["stale_bytes"] > 0
     assert row["pinned_versions"] == 1
     assert row["bytes_per_row"] == row["size_bytes"] / 1000
+
+
+def test_the_log_is_cut_where_nothing_needs_it(root: Path, make_bars: Maker) -> None:
+    """Entries before the checkpoint that the oldest readable version needs are deleted; what stays readable reads."""
+    clock = {"now": datetime.now(UTC) + DAY}
+    lake, known = Lake(root, clock=lambda: clock["now"]), {}
+    bars = make_bars(100, START)
+    for minute in range(100):
+        version = write(lake, bars.slice(minute, 1))
+        known[version] = (clock["now"], lake.content_hash("1m", "BTCUSDT"))
+        clock["now"] += timedelta(hours=1)
+    pin(lake, "klines/1m", 50, "half of it")
+    maintain(lake, keep=timedelta(hours=30))
+    entries = sorted(path.name for path in (root / "klines/1m/_delta_log").glob("*.json"))
+    assert int(entries[0][:20]) in range(20, 50)
+    fresh = Lake(root, clock=lambda: clock["now"])
+    for version in (50, *range(72, 101)):
+        moment, content = known[version]
+        assert fresh.content_hash("1m", "BTCUSDT", version=version) == content
+        assert version == 50 or fresh.content_hash("1m", "BTCUSDT", as_of=moment) == content
+    write(fresh, make_bars(1, START + DAY))
+    assert lake.read_bars("BTCUSDT", "1m").height == 101
+    write(fresh, bars.head(1).with_columns(close=7.0))
+    assert revisions(lake, "1m")["new"].to_list() == [7.0]
