@@ -146,12 +146,12 @@ def sight(
 
 
 def _row_flags(seen: Sight, thresholds: Thresholds) -> dict[str, pl.Expr]:
-    found = flags("row", thresholds, seen.interval)
-    if FINE[0] not in seen.rows.columns:
-        del found["resample_mismatch"]
-    if seen.aligned:
-        found = {name: flag for name, flag in found.items() if not BY_NAME[name].clock_only}
-    return found
+    fine = FINE[0] in seen.rows.columns
+    return {
+        name: flag
+        for name, flag in flags("row", thresholds, seen.interval).items()
+        if (fine or name != "resample_mismatch") and not (seen.aligned and BY_NAME[name].clock_only)
+    }
 
 
 def profile(seen: Sight, thresholds: Thresholds, outlier_score: float | None = None) -> pl.DataFrame:

@@ -15,9 +15,10 @@ is merely rare (a jump, a frozen price) is warned of, because real markets do it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal
 
 import polars as pl
@@ -231,6 +232,7 @@ def rules_of(scope: Scope) -> tuple[Rule, ...]:
     return tuple(rule for rule in RULES if rule.scope == scope)
 
 
-def flags(scope: Scope, thresholds: Thresholds, interval: Interval) -> dict[str, pl.Expr]:
+@lru_cache(maxsize=64)
+def flags(scope: Scope, thresholds: Thresholds, interval: Interval) -> Mapping[str, pl.Expr]:
     """Return, by rule name, expressions that are true where a rule of that scope is broken, never null."""
     return {rule.name: rule.flag(thresholds, interval).fill_null(False) for rule in rules_of(scope)}

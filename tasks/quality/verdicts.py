@@ -222,18 +222,31 @@ def refuse_rejected(lake: Lake, symbols: Sequence[str], interval: str, start: da
     Raises:
         RejectedDataError: The message names every such partition and the rules it breaks.
     """
-    rejected = current(lake, interval, symbols, start, end).filter((pl.col("status") == "reject") & ~pl.col("released"))
-    if rejected.height:
-        names = "; ".join(_one_line(row) for row in rejected.iter_rows(named=True))
+    names = refused(lake, interval, symbols, start, end)
+    if names:
         raise RejectedDataError(
             f"quality: expected no rejected partition of {interval} bars in [{start:%Y-%m-%d}, {end:%Y-%m-%d}), found "
-            f"{rejected.height}: {names}. Fetch them again, release them with a reason, or allow rejected partitions"
+            f"{len(names)}: {'; '.join(names)}. Fetch them again, release them with a reason, or allow rejected "
+            "partitions"
         )
 
 
-def _one_line(row: dict[str, object]) -> str:
-    rules = sorted({f["rule"] for f in json.loads(str(row["findings_json"])) if f["severity"] == "reject"})
-    return f"{row['symbol']} [{row['partition_start']:%Y-%m-%d}, {row['partition_end']:%Y-%m-%d}) {', '.join(rules)}"
+def refused(
+    lake: Lake,
+    interval: str,
+    symbols: Sequence[str] | None = None,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> list[str]:
+    """Return the partitions that are rejected and not released, as text: symbol, interval, range and broken rules."""
+    held = current(lake, interval, symbols, start, end).filter((pl.col("status") == "reject") & ~pl.col("released"))
+    return [_described(row) for row in held.iter_rows(named=True)]
+
+
+def _described(row: Mapping[str, Any]) -> str:
+    rules = ", ".join(f"{finding['rule']} ({finding['rows']})" for finding in json.loads(row["findings_json"]))
+    span = f"[{row['partition_start']:%Y-%m-%d}, {row['partition_end']:%Y-%m-%d})"
+    return f"{row['symbol']} {row['interval']} {span}: {row['status']}: {rules}"
 
 
 def release(

@@ -31,7 +31,7 @@ from tasks.quality.profile import (
 )
 from tasks.quality.profiles import KEY, PROFILE_TABLE, append_profiles, key_of, keyed, read_profiles
 from tasks.quality.rules import flags
-from tasks.quality.verdicts import Verdict, released_contents, store, verdict_of
+from tasks.quality.verdicts import Verdict, refused, released_contents, store, verdict_of
 
 #: Two chunks at a time keep two cores busy: while one is decoded the other is judged.
 WORKERS = 2
@@ -48,7 +48,7 @@ class LakeReceipt:
         rows: Bars in those judged.
         passed: Of those judged.
         warned: Of those judged.
-        rejected: Of those judged and not released, as text: symbol, range and rules.
+        rejected: Every partition that is rejected now and not released, judged in this run or before, as text.
         seconds: Wall-clock time.
     """
 
@@ -102,7 +102,7 @@ def check_lake(
         int(fresh["rows"].sum()),
         count["pass"],
         count["warn"],
-        tuple(str(verdict) for verdict in verdicts if verdict.refused),
+        tuple(refused(lake, interval, symbols)),
         time.perf_counter() - began,
     )
 

@@ -78,7 +78,7 @@ def test_a_rejected_partition_is_quarantined_and_refused(lake: Lake, make_bars: 
         START + timedelta(minutes=5): "price_order quote_volume_mismatch",
         START + timedelta(minutes=300): "missing gap",
     }
-    with pytest.raises(RejectedDataError, match=r"BTCUSDT .*gap, missing, price_order"):
+    with pytest.raises(RejectedDataError, match=r"BTCUSDT 1m .*missing \(1\), gap \(1\), price_order \(1\)"):
         verdicts.refuse_rejected(lake, ["BTCUSDT"], "1m", START, END)
     verdicts.refuse_rejected(lake, ["ETHUSDT"], "1m", START, END)
     verdicts.refuse_rejected(lake, ["BTCUSDT"], "1m", END, END + timedelta(days=1))

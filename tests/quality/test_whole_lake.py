@@ -95,12 +95,12 @@ def test_both_tiers_come_to_the_same_verdict(lake: Lake, make_bars: Make) -> Non
 
 
 def test_nothing_is_judged_twice(lake: Lake, make_bars: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second pass over an unchanged lake reads no bar and judges nothing."""
-    _fill(lake, make_bars)
+    """A second pass over an unchanged lake reads no bar and judges nothing, and still names what is rejected."""
+    _fill(lake, make_bars, low=pl.when(ROW == 100).then(-1.0).otherwise("low"))
     assert check_lake(lake, "30m").judged == 4
     monkeypatch.setattr(Lake, "read_bars", lambda *_, **__: pytest.fail("an unchanged partition was read"))
     receipt = check_lake(lake, "30m")
-    assert (receipt.partitions, receipt.judged) == (4, 0)
+    assert (receipt.partitions, receipt.judged, len(receipt.rejected)) == (4, 0, 1)
 
 
 def test_what_the_write_path_judged_is_not_judged_again(lake: Lake, make_bars: Make) -> None:
