@@ -6,6 +6,7 @@ from datetime import datetime
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import State
 
 from tasks.errors import TransientError
 from tasks.exchange.backfill import backfill_range
@@ -13,15 +14,9 @@ from tasks.exchange.receipt import BackfillReceipt, Progress
 from tasks.exchange.source import SourceSettings
 
 
-def is_transient(task_object: object, run: object, state: object) -> bool:
+async def is_transient(task_object: object, run: object, state: State[BackfillReceipt]) -> bool:
     """Return True where time may cure the failure; every other error fails the task at once."""
-    try:
-        state.result()  # type: ignore[attr-defined]
-    except TransientError:
-        return True
-    except BaseException:  # noqa: BLE001 - Prefect asks about any failure; what is not transient is not retried
-        return False
-    return False
+    return isinstance(await state.aresult(raise_on_failure=False), TransientError)
 
 
 @task(

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Failed
 from pydantic import SecretStr
 
 from lake.coverage import Ledger
@@ -197,12 +198,10 @@ async def test_the_door_works_without_prefect(settings: SourceSettings, tmp_path
     assert backfill_month.cache_policy == NO_CACHE
 
 
-@pytest.mark.parametrize(("error", "again"), [(TransientError("x"), True), (UnknownSymbolError("x"), False)])
-def test_prefect_reruns_only_what_time_cures(error: Exception, again: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "again"), [(TransientError("x"), True), (UnknownSymbolError("x"), False), (ValueError("x"), False)]
+)
+async def test_prefect_reruns_only_what_time_cures(error: Exception, again: bool) -> None:
     """A transient failure is run again; an unknown symbol, a wrong key or a defect is not."""
-
-    class Failed:
-        def result(self) -> None:
-            raise error
-
-    assert is_transient(None, None, Failed()) is again
+    assert await is_transient(None, None, Failed(data=error)) is again
+    assert backfill_month.retry_condition_fn is is_transient
