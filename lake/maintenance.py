@@ -17,7 +17,7 @@ import polars as pl
 from lake.bars import VALUES
 from lake.impact import recorded_runs
 from lake.revisions import settle, uncopied
-from lake.rows import partition_key
+from lake.rows import equal, partition_key
 from lake.schema import TIMESTAMP
 from lake.snapshot import Snapshot
 from lake.table import Change, Table
@@ -158,9 +158,7 @@ def _upkeep(lake: Lake, table: str, pins: Iterable[int], keep: timedelta, grace:
 
 def _merge(table: Table, partition: Mapping[str, object]) -> int:
     base = table.snapshot()
-    files = base.files.filter(
-        pl.col(f"partition.{name}").eq_missing(pl.lit(value)) for name, value in partition.items()
-    )
+    files = base.files.filter(equal({f"partition.{name}": value for name, value in partition.items()}))
     if files.height < 2:
         return 0
     rows = table.scan(files, base.schema).collect()

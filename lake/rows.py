@@ -90,19 +90,20 @@ def replacement(
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Return the files that hold rows matching `where`, the other rows of these files, and the matching rows."""
     pruned = {name: value for name, value in where.items() if name in base.partition_by}
-    files = base.files.filter(_equal({f"partition.{name}": value for name, value in pruned.items()}))
+    files = base.files.filter(equal({f"partition.{name}": value for name, value in pruned.items()}))
     if not files.height:
         return files, pl.DataFrame(schema=base.schema), pl.DataFrame(schema=base.schema)
-    found = table.scan(files, base.schema, path_column="__path").filter(_equal(where)).collect()
+    found = table.scan(files, base.schema, path_column="__path").filter(equal(where)).collect()
     touched = files.filter(pl.Series(table.paths(files), dtype=pl.String).is_in(found["__path"].unique().to_list()))
     if touched.height:
-        kept = table.scan(touched, base.schema).filter(~_equal(where)).collect()
+        kept = table.scan(touched, base.schema).filter(~equal(where)).collect()
     else:
         kept = pl.DataFrame(schema=base.schema)
     return touched, kept, found.drop("__path")
 
 
-def _equal(where: Mapping[str, object]) -> pl.Expr:
+def equal(where: Mapping[str, object]) -> pl.Expr:
+    """Return the filter of rows whose columns equal `where`, null equal to null; every row for an empty one."""
     keep = pl.lit(True)
     for name, value in where.items():
         keep &= pl.col(name).eq_missing(pl.lit(value))

@@ -13,7 +13,7 @@ import polars as pl
 
 from lake.bars import upsert
 from lake.revisions import changed_values
-from lake.rows import as_storable, matching, partition_key, replacement, split
+from lake.rows import as_storable, equal, matching, partition_key, replacement, split
 from lake.schema import BARS
 from lake.snapshot import Snapshot
 from lake.table import Change, Table
@@ -117,7 +117,7 @@ def update_rows(table: Table, change: Callable[[pl.DataFrame], pl.DataFrame], wh
     touched, kept, rows = replacement(table, base, where)
     new = as_storable(change(rows))
     new = matching(table, base, new)
-    wrong = new.filter(~pl.all_horizontal(pl.lit(True), *(pl.col(k).eq_missing(pl.lit(v)) for k, v in where.items())))
+    wrong = new.filter(~equal(where))
     if wrong.height:
         found = wrong.row(0, named=True)
         raise InputError(f"lake: expected rows where {dict(where)}, found {wrong.height} others, such as {found}")
