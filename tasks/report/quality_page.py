@@ -36,7 +36,7 @@ def quality_page(interval: str, days: pl.DataFrame, verdicts: pl.DataFrame) -> s
         symbols=words.count(days["symbol"].n_unique()),
         first=days["day"].min(),
         last=days["day"].max(),
-        warning=tables.quality_warning(verdicts),
+        warning=" ".join(filter(None, (tables.quality_warning(verdicts), _unjudged(days)))),
         figures=[
             (words.word("bars"), words.count(int(days["rows"].sum()))),
             (words.word("expected_bars"), words.count(int(days["expected_rows"].sum()))),
@@ -45,3 +45,9 @@ def quality_page(interval: str, days: pl.DataFrame, verdicts: pl.DataFrame) -> s
         quality=doubtful[:MAX_VERDICTS],
         left_out=len(doubtful) - MAX_VERDICTS,
     )
+
+
+def _unjudged(days: pl.DataFrame) -> str:
+    """Name the symbols that no verdict covers at all, empty where there are none."""
+    never = days.group_by("symbol").agg((pl.col("status") == "unjudged").all()).filter("status")["symbol"].sort()
+    return f"Never judged: {', '.join(never)}." if len(never) else ""

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from tasks.report.summary import is_winner
 from tasks.report.tables import Column, Table
 from tasks.report.words import Word, ratio, spell, word
 from tasks.sweep.result import SweepResult
@@ -91,8 +92,7 @@ def chance_notes(result: SweepResult) -> list[tuple[Word, str]]:
 
 def _fixed_winner(result: SweepResult) -> dict[str, float]:
     """Return the out-of-sample figures of the first winner kept throughout: its row of the grid."""
-    same = pl.all_horizontal(pl.lit(True), *(pl.col(name) == result.params.get(name) for name in result.param_names))
-    row = result.grid.filter(same).head(1).to_dicts()
+    row = result.grid.filter(is_winner(result.param_names, result.params)).head(1).to_dicts()
     return (
         {name.removeprefix("oos_"): value for name, value in row[0].items() if name.startswith("oos_")} if row else {}
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import polars as pl
 
 from tasks.report.words import MISSING, Word, spell, word
@@ -21,10 +24,14 @@ def further_figures(result: SweepResult) -> list[tuple[Word, str]]:
     return [(word(name), spell(name, value)) for name, value in result.metrics.items() if name not in inside]
 
 
+def is_winner(params: Sequence[str], chosen: Mapping[str, Any]) -> pl.Expr:
+    """Return whether a row of the grid is the chosen parameter set; a parameter that is off is null on both sides."""
+    return pl.all_horizontal(pl.lit(True), *(pl.col(name).eq_missing(chosen.get(name)) for name in params))
+
+
 def in_sample(result: SweepResult) -> dict[str, float]:
     """Return the winner's in-sample figures: its row of the grid, and buy and hold over the same bars."""
-    same = pl.all_horizontal(pl.lit(True), *(pl.col(name) == result.params.get(name) for name in result.param_names))
-    row = result.grid.filter(same).head(1).to_dicts()
+    row = result.grid.filter(is_winner(result.param_names, result.params)).head(1).to_dicts()
     found = {name.removeprefix("is_"): value for name, value in row[0].items() if name.startswith("is_")} if row else {}
     held = result.equity.filter(pl.col("sample") == "in").sort("timestamp")["benchmark"]
     return found | ({"benchmark_return": held[-1] - 1} if len(held) else {})

@@ -236,3 +236,55 @@ def test_bad_data_is_said_beside_the_verdict(sweep: tuple[SweepResult, pl.DataFr
     )
     assert quality_warning(mended) == ""
     assert "quality rejected 1" in render(*sweep, quality, {}).split('id="equity"')[0]
+
+
+def _odd(result: SweepResult, kind: str) -> SweepResult:
+    """Return the result as an unlucky or unusual run would leave it."""
+    grid, equity = result.grid, result.equity
+    third = grid.height // 3
+    return {
+        "ruined": lambda: replace(result, equity=equity.with_columns(equity=pl.lit(0.0), drawdown=pl.lit(-1.0))),
+        "equity is NaN": lambda: replace(result, equity=equity.with_columns(equity=pl.lit(np.nan))),
+        "one row a sample": lambda: replace(result, equity=equity.group_by("sample", maintain_order=True).head(1)),
+        "only in sample": lambda: replace(result, equity=equity.filter(pl.col("sample") == "in")),
+        "a parameter that is off": lambda: replace(
+            result,
+            grid=grid.with_columns(band=pl.Series([None, 0.5, 1.0] * third)),
+            params=result.params | {"band": None},
+        ),
+        "a switch": lambda: replace(
+            result,
+            grid=grid.with_columns(band=pl.Series([True, False, False] * third)),
+            params=result.params | {"band": True},
+        ),
+        "no grid": lambda: replace(result, grid=grid.clear()),
+        "no figures": lambda: replace(result, metrics={}, verdict_details={}, record={}, extras={}),
+    }[kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ruined",
+        "equity is NaN",
+        "one row a sample",
+        "only in sample",
+        "a parameter that is off",
+        "a switch",
+        "no grid",
+        "no figures",
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_odd_runs_still_make_a_page(sweep: tuple[SweepResult, pl.DataFrame], quality: pl.DataFrame, kind: str) -> None:
+    """However a run ended, its page tells the verdict, and nothing warns on the way."""
+    result, bars = sweep
+    page = render(_odd(result, kind), bars, quality, COVERAGE)
+    assert result.verdict in page
+    assert "equity-out" in json.loads(_Elements(page).scripts["data"])["charts"] or kind == "only in sample"
+
+
+def test_a_parameter_that_is_off_can_win(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """A winner with a null parameter is found in the grid, with its in-sample figures."""
+    rows = {name: inside for name, inside, _ in result_table(_odd(sweep[0], "a parameter that is off"))}
+    assert rows["Sharpe"] not in ("", "n/a")

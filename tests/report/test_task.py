@@ -131,6 +131,7 @@ def test_every_symbol_of_the_lake_has_its_row(
     assert path.name == "quality-15m.html"
     assert "2 symbols" in page
     assert "quality rejected 1 and warned about 1" in page
+    assert "Never judged: HALF." in page
     assert page.count('class="badge') == 2
     assert f"{bars.height // 2 - 1:,}" in page
     days, _ = lake_days(lake, "15m", start, end)

@@ -7,7 +7,7 @@ import polars as pl
 
 from tasks.report.charts.theme import BAND_INNER, BAND_OUTER, BLUE, GREY, INK, ORANGE, epoch_ms, growth_scale, styled
 from tasks.report.thin import equity_points
-from tasks.report.words import percent, ratio
+from tasks.report.words import percent
 
 
 def fan_figure(fan: pl.DataFrame, equity: pl.DataFrame) -> go.Figure | None:
@@ -57,16 +57,13 @@ def costs_figure(costs: pl.DataFrame) -> go.Figure | None:
     """Draw the out-of-sample return at each multiple of the assumed costs; None where there is none.
 
     Args:
-        costs: ``factor``, ``total_return`` and ``sharpe``.
+        costs: ``factor`` and ``total_return``.
     """
     if costs.is_empty():
         return None
     rows = costs.sort("factor")
     colours = [BLUE if value > 0 else ORANGE for value in rows["total_return"]]
-    texts = [
-        f"{percent(made, 1)}, Sharpe {ratio(sharpe)}"
-        for made, sharpe in rows.select("total_return", "sharpe").iter_rows()
-    ]
+    texts = [percent(made, 1) for made in rows["total_return"]]
     figure = go.Figure(
         go.Bar(
             x=[f"{factor:g} × costs" for factor in rows["factor"]],
@@ -75,6 +72,8 @@ def costs_figure(costs: pl.DataFrame) -> go.Figure | None:
             text=texts,
             textposition="outside",
             textfont={"color": INK},
+            constraintext="none",
+            textangle=0,
             cliponaxis=False,
             hoverinfo="skip",
             width=0.5,

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.report.charts.theme import BLUE, CARD, DIVERGING, GREY, INK, ORANGE, styled
+from tasks.report.summary import is_winner
 from tasks.report.thin import sample_rows
 from tasks.report.words import number, word
 
@@ -95,7 +96,7 @@ def scatter_figure(grid: pl.DataFrame, params: tuple[str, ...], winner: Mapping[
     finite = grid.filter(pl.col("is_sharpe").is_finite() & pl.col("oos_sharpe").is_finite())
     if finite.is_empty():
         return None
-    best = finite.filter(pl.all_horizontal(pl.col(name) == winner.get(name) for name in params))
+    best = finite.filter(is_winner(params, winner))
     figure = go.Figure(
         [
             _dots(sample_rows(finite, MAX_SCATTER), params),

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from tasks.report.charts.theme import BLUE, GREY, INK, LINE, MUTED, ORANGE, styled
+from tasks.report.summary import is_winner
 from tasks.report.thin import sample_rows
 from tasks.report.words import spell, word
 
@@ -48,7 +49,7 @@ def parallel_figure(grid: pl.DataFrame, params: tuple[str, ...], winner: Mapping
     axes = [_axis(rows[name]) for name in (*varied, *OUTCOMES)]
     heights = np.column_stack([axis.heights for axis in axes])
     best = (rows["is_sharpe"] >= rows["is_sharpe"].quantile(0.9)).to_numpy()
-    won = rows.select(pl.all_horizontal(pl.col(name) == winner.get(name) for name in params)).to_series().to_numpy()
+    won = rows.select(is_winner(params, winner)).to_series().to_numpy()
     figure = go.Figure(
         [
             _lines(heights[~best], "Other sets", GREY, 0.8, 0.28, MAX_OTHERS),
