@@ -30,6 +30,7 @@ import structlog
 from pydantic import SecretStr
 
 from benchmarks.runner import Table
+from benchmarks.stream_market import RemoteMarket, remote_market
 from flows.live_vendor import LiveVendor
 from lake.store import Lake
 from lake.timeline import INTERVALS
@@ -60,7 +61,9 @@ FAST = SessionPolicy(
 )  # fmt: skip
 
 
-def service(simulator: Simulator, symbols: tuple[str, ...], policy: SessionPolicy, **more: object) -> StreamService:
+def service(
+    simulator: Simulator | RemoteMarket, symbols: tuple[str, ...], policy: SessionPolicy, **more: object
+) -> StreamService:
     """Return a stream for the simulator; `recorder` and `on_alert` may be given."""
     keys = [(channel, symbol) for channel in ("depth", "trade") for symbol in symbols]
     epoch_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
@@ -99,9 +102,8 @@ async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
 async def disconnects(table: Table, count: int) -> None:
     """Part one."""
     symbols = ("BTCUSDT", "ETHUSDT")
-    market = generated(seed=7, symbols=symbols, start=START, end=START + timedelta(days=2))
     rng, early = Random(11), (0, 0, 0.0)  # noqa: S311
-    with Simulator(market, now=MarketClock(START + timedelta(hours=1), speed=10.0)) as simulator:
+    with remote_market(symbols, START, speed=10.0) as simulator:
         work = service(simulator, symbols, FAST)
         wanted = frozenset(work.session.link.subscriptions.topics)
         restored, pinged, began = 0, 0, time.perf_counter()

@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 from pydantic import SecretStr
 
 from flows import settings as settings_module
+from flows.adhoc import SERVER_ENVIRONMENT, is_healthy
 from flows.live import live, single_instance
 from flows.settings import Settings
 from lake.store import Lake
@@ -140,6 +142,44 @@ def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> N
     with single_instance(tmp_path / "state" / "live.lock"):
         pass
     assert Lake(tmp_path / "lake").exists("live/depth")
+
+
+@pytest.mark.skipif(not EVERY_WAY, reason="two starts of a Prefect server; `make proof-live` runs it")
+def test_a_restart_of_the_server_does_not_touch_the_stream(tmp_path: Path) -> None:
+    """With the Prefect server gone and back the same connection streams on, and the end is still clean."""
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    with temporary_settings({PREFECT_API_URL: api}):
+        server = start_prefect(tmp_path, port)
+        with served(tmp_path, api) as (process, page):
+            stop(server)
+            time.sleep(20.0)  # longer than the runner's polls
+            assert health(page).startswith("live")
+            server = start_prefect(tmp_path, port)
+            assert health(page).startswith("live")
+            os.killpg(process.pid, signal.SIGTERM)
+            until(lambda: run_of("live/live").state.type.value == "CANCELLED", 20.0)
+            process.wait(timeout=20.0)
+        stop(server)
+    log = (tmp_path / "log").read_text()
+    assert log.count("after=connecting") == 1
+    assert "live.stopped" in log
+
+
+def start_prefect(tmp_path: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start a Prefect server of the test's own and return when it answers."""
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    environment = os.environ | SERVER_ENVIRONMENT | {"PREFECT_HOME": str(tmp_path / "prefect")}
+    with (tmp_path / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    until(lambda: is_healthy(f"http://127.0.0.1:{port}/api"), 120.0)
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a server as a crash would."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture(scope="module")
