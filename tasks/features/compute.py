@@ -94,7 +94,9 @@ def compute_features(
 
 def _columns(bars: pl.DataFrame, features: dict[str, Feature]) -> list[pl.Series]:
     _check_columns(bars, features)
-    expressions = {name: item.expression for name, item in features.items() if item.expression is not None}
+    expressions = {
+        name: item.expression.fill_null(np.nan) for name, item in features.items() if item.expression is not None
+    }
     frame = bars.select(**expressions)
     results = _run(bars, [item for item in features.values() if item.kernel is not None])
     columns = []

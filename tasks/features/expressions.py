@@ -1,15 +1,11 @@
-"""Features that are plain Polars expressions: returns, the time of day, and the best level of an order book.
+"""Features that are plain Polars expressions: returns, the bar itself, and the best level of an order book.
 
 Expressions look back only with `shift`; a missing input gives null, which `compute_features` hands out as NaN.
 """
 
 from __future__ import annotations
 
-import math
-
 import polars as pl
-
-_DAY_US = 86_400_000_000
 
 
 def simple_return(column: str, bars: int) -> pl.Expr:
@@ -31,20 +27,6 @@ def close_location() -> pl.Expr:
     """Return where the close lies in the bar's range: -1 at the low, 1 at the high, null where the bar has no range."""
     span = pl.col("high") - pl.col("low")
     return pl.when(span > 0).then((2.0 * pl.col("close") - pl.col("high") - pl.col("low")) / span)
-
-
-def _time_of_day() -> pl.Expr:
-    return (pl.col("timestamp").dt.timestamp("us") % _DAY_US) * (2.0 * math.pi / _DAY_US)
-
-
-def time_of_day_sin() -> pl.Expr:
-    """Return the sine of the bar's open as an angle, one turn a UTC day."""
-    return _time_of_day().sin()
-
-
-def time_of_day_cos() -> pl.Expr:
-    """Return the cosine of the bar's open as an angle, one turn a UTC day."""
-    return _time_of_day().cos()
 
 
 def _both_sides(value: pl.Expr) -> pl.Expr:

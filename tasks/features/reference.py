@@ -258,6 +258,12 @@ def volume_pressure(opens: Array, close: Array, volume: Array, window: int) -> A
     return _ratio(rolling_sum(np.sign(close - opens) * volume, window), rolling_sum(volume, window))
 
 
+def time_of_day(timestamps: Array) -> tuple[Array, Array]:
+    """Define `kernels.time_of_day`."""
+    angle = 2 * np.pi * (timestamps % 86_400_000_000 / 86_400_000_000)
+    return np.sin(angle), np.cos(angle)
+
+
 def usual_at_this_time(timestamps: Array, values: Array, days: int) -> Array:
     """Define `kernels.usual_at_this_time`."""
     known = dict(zip(timestamps.tolist(), values.tolist(), strict=True))

@@ -147,10 +147,10 @@ def _volume() -> list[Feature]:
 
 
 def _time_and_books() -> list[Feature]:
-    e, time = expressions, ("timestamp",)
+    e, time = expressions, ("timestamp_us",)
     return [
-        Feature("time_of_day_sin", "-1..1", 0, time, "sin(2π · time of day)", "–", expression=e.time_of_day_sin()),
-        Feature("time_of_day_cos", "-1..1", 0, time, "cos(2π · time of day)", "–", expression=e.time_of_day_cos()),
+        Feature("time_of_day_sin", "-1..1", 0, time, "sin(2π · time of day)", "–", kernels.time_of_day, (), 0),
+        Feature("time_of_day_cos", "-1..1", 0, time, "cos(2π · time of day)", "–", kernels.time_of_day, (), 1),
         Feature("microprice", "price", 0, _BOOK, "(ask·b + bid·a) / (b + a)", "–", expression=e.microprice()),
         Feature("imbalance", "-1..1", 0, _BOOK, "(b − a) / (b + a)", "–", expression=e.imbalance()),
         Feature("pressure_ratio", "1", 0, _BOOK, "b / a", "–", expression=e.pressure_ratio()),

@@ -30,6 +30,7 @@ def ohlcv(seed: int) -> dict[str, np.ndarray]:
     returns[600] = np.inf
     timestamps = np.arange(SIZE, dtype=np.int64) * 3_600_000_000
     timestamps[300:] += 7 * 3_600_000_000
+    timestamps[500:] += 12_345_678
     return {
         "opens": opens, "high": high, "low": low, "close": close, "volume": volume, "values": close, "x": returns,
         "y": rng.normal(0, 1, SIZE), "returns": returns, "benchmark": rng.normal(0, 1, SIZE),
@@ -48,6 +49,7 @@ ARGUMENTS = {
     "smooth": [(5, 0.3)],
     "ewma_volatility": [(0.94,)],
     "macd": [(12, 26, 9)],
+    "time_of_day": [()],
     "true_range": [()],
     "obv": [()],
     "usual_at_this_time": [(3,)],

@@ -5,17 +5,10 @@ slow twin of the same name in `tasks.features.reference` that defines it. Window
 one.
 """
 
+from tasks.features.kernels.clock import seasonal_ratio, time_of_day, usual_at_this_time
 from tasks.features.kernels.deviation import bollinger, rolling_std, zscore
 from tasks.features.kernels.extremes import drawdown, rolling_max, rolling_min, stochastic
-from tasks.features.kernels.flow import (
-    amihud,
-    obv,
-    obv_change,
-    seasonal_ratio,
-    usual_at_this_time,
-    volume_pressure,
-    vwap,
-)
+from tasks.features.kernels.flow import amihud, obv, obv_change, volume_pressure, vwap
 from tasks.features.kernels.order import rolling_median, rolling_quantile
 from tasks.features.kernels.pairs import autocorrelation, rolling_beta, rolling_correlation, rolling_pair
 from tasks.features.kernels.shape import hurst, rolling_skew
@@ -62,6 +55,7 @@ __all__ = [
     "seasonal_ratio",
     "smooth",
     "stochastic",
+    "time_of_day",
     "true_range",
     "usual_at_this_time",
     "volume_pressure",

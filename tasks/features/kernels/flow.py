@@ -1,4 +1,4 @@
-"""Volume: prices weighted by it, its direction, its price impact, and what is usual at this time of day."""
+"""Volume: prices weighted by it, its direction, and its price impact."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import numpy as np
 from numba import njit
 
 from tasks.features.kernels.sums import rolling_sum
-
-_DAY_US = 86_400_000_000
 
 
 @njit(cache=True, nogil=True)
@@ -76,34 +74,3 @@ def amihud(returns, close, volume, window):
 def volume_pressure(opens, close, volume, window):
     """Return Σ sign(close - open) · volume / Σ volume over `window` bars, -1 to 1; NaN without volume. O(n)."""
     return _ratio(rolling_sum(np.sign(close - opens) * volume, window), rolling_sum(volume, window))
-
-
-@njit(cache=True, nogil=True)
-def usual_at_this_time(timestamps, values, days):
-    """Return the mean of the values at the same time on each of the `days` days before, of those that had a bar.
-
-    `timestamps` are microseconds since the epoch, increasing. NaN where no such bar exists or is finite. O(n · days),
-    one pointer a day. Looks back exactly `days` calendar days.
-    """
-    total, count = np.zeros(values.size), np.zeros(values.size, np.int64)
-    for day in range(1, days + 1):
-        at = 0
-        for i in range(values.size):
-            wanted = timestamps[i] - day * _DAY_US
-            while timestamps[at] < wanted:
-                at += 1
-            if timestamps[at] == wanted and np.isfinite(values[at]):
-                total[i] += values[at]
-                count[i] += 1
-    for i in range(values.size):
-        total[i] = total[i] / count[i] if count[i] > 0 else np.nan
-    return total
-
-
-@njit(cache=True, nogil=True)
-def seasonal_ratio(timestamps, values, days):
-    """Return the value over its `usual_at_this_time`; NaN where that is not positive."""
-    usual = usual_at_this_time(timestamps, values, days)
-    for i in range(values.size):
-        usual[i] = values[i] / usual[i] if usual[i] > 0.0 else np.nan
-    return usual
