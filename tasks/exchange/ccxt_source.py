@@ -27,7 +27,7 @@ from tasks.errors import (
     TransientError,
     UnknownSymbolError,
 )
-from tasks.exchange.limiter import per_minute
+from tasks.exchange.limiter import Limits
 from tasks.exchange.page import Page, checked_page
 from tasks.exchange.request import PAGE_BARS, Window, slots, vendor_interval
 from tasks.exchange.retry import RetryPolicy
@@ -37,6 +37,9 @@ from tasks.exchange.throttle import Throttle
 
 #: Bars a page where ccxt does not say what the exchange serves: every exchange we looked at serves this many.
 _SMALLEST_PAGE = 100
+#: Requests that may go out at once; then one every `rateLimit` milliseconds, ccxt's figure for the exchange. Many count
+#: by the second, so that a minute's worth at once would be refused.
+_BURST = 10
 
 #: ccxt's errors, most special first, and what cures them.
 _CURES: tuple[tuple[type[Exception], type[KlinehouseError], str], ...] = (
@@ -102,10 +105,10 @@ async def open_ccxt(name: str, settings: SourceSettings) -> AsyncIterator[BarSou
         ConfigurationError: ccxt knows no exchange of that name, or the exchange serves no bars.
     """
     exchange = _exchange(name, settings)
-    rate = min(settings.requests_per_minute, max(1, int(60_000 / exchange.rateLimit)))
+    limits = Limits(_BURST, _BURST * exchange.rateLimit / 1_000, lease_s=settings.timeout_s)
     where = settings.exchange_url or f"ccxt:{name}"
     try:
-        with closing(shared_budget(settings, where, per_minute(rate, lease_s=settings.timeout_s))) as budget:
+        with closing(shared_budget(settings, where, limits)) as budget:
             sender = Sender(
                 Throttle(budget),
                 RetryPolicy(attempts=settings.attempts),

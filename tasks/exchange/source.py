@@ -53,7 +53,7 @@ class SourceSettings(BaseModel):
         base_url: TickDB's address.
         exchange_url: Address of a ccxt exchange where it is not the exchange's own (a proxy, a test).
         api_key: The key; never printed.
-        requests_per_minute: The plan's rate.
+        requests_per_minute: The rate of TickDB's plan; an exchange of ccxt keeps its own.
         concurrency: Requests in flight at most.
         timeout_s: Longest wait for one answer.
         attempts: Requests sent at most until one is answered.
