@@ -68,9 +68,10 @@ def run_grid(
 
 def run_chunk(question: Question, chunk: slice, segments: np.ndarray, *, threads: int | None = None) -> np.ndarray:
     """Run the combinations of one chunk with rows of their own."""
-    grid = question.grid.pick(range(chunk.start, chunk.stop))
-    rows = grid.rows(question.bars.matrix)
-    signal = grid.strategy.signal
-    return engine.run_sets(
-        signal, question.bars, rows, grid.use, grid.vectors, question.costs, segments, threads=threads
-    )
+    return run_sets(question.grid.pick(range(chunk.start, chunk.stop)), question, segments, threads=threads)
+
+
+def run_sets(grid: Grid, question: Question, segments: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+    """Run every combination of `grid` over the bars and costs of `question`."""
+    bars, rows, signal = question.bars, grid.rows(question.bars.matrix), grid.strategy.signal
+    return engine.run_sets(signal, bars, rows, grid.use, grid.vectors, question.costs, segments, threads=threads)

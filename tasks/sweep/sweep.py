@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
 from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
+from tasks.sweep.propose import propose
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
 from tasks.sweep.robustness import cost_sensitivity, monte_carlo, random_entry_rank
+from tasks.sweep.search import Search
 from tasks.sweep.verdict import Verdict, judge
 from tasks.sweep.windows import WindowPlan, plan_windows
 
@@ -42,6 +45,7 @@ def run_sweep(
     earlier: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
     chunk: int = CHUNK,
+    search: Search | None = None,
     seed: int = 0,
     robustness: bool = True,
     provenance: Mapping[str, Any] | None = None,
@@ -61,7 +65,8 @@ def run_sweep(
         earlier: Trials already made on this data and strategy, by `trial_key`, with their per-period Sharpe ratio.
         checkpoints: Where finished chunks are kept; None to keep none.
         chunk: Most combinations a chunk holds.
-        seed: Of everything random: the certified sample, random entries, Monte Carlo.
+        search: How the grid's values are searched; None for all of them.
+        seed: Of everything random: the search, the certified sample, random entries, Monte Carlo.
         robustness: Whether to add cost sensitivity and Monte Carlo to `SweepResult.extras`.
         provenance: Goes into the record as it is (code version, lake version).
 
@@ -73,7 +78,9 @@ def run_sweep(
     prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
     planned = plan_grid(get(strategy), grid)
     cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
-    question = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
+    space = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
+    question = replace(space, grid=planned.pick(propose(space, search or Search(), seed)))
+    planned = question.grid
     figures = run_grid(question, checkpoints=checkpoints, chunk=chunk)
     chosen = choose(figures, len(cut))
     certified = certify(question, figures, chosen, seed=seed)
@@ -83,7 +90,9 @@ def run_sweep(
     trials = {**(earlier or {}), **_trials(question, figures)}
     rng = np.random.default_rng(seed)
     verdict = _judge(question, spans, metrics, trials, _further(question, figures, chosen[0], spans, rng))
-    record = _record(question, trials, {"certified": len(certified), "seed": seed, **(provenance or {})})
+    record = _record(
+        question, trials, {"certified": len(certified), "seed": seed, **_told(search), **(provenance or {})}
+    )
     return SweepResult(
         run_id=f"{strategy}-{question.key[:12]}",
         symbol=symbol,
@@ -108,6 +117,10 @@ def _extras(
 ) -> dict[str, pl.DataFrame]:
     sensitivity = cost_sensitivity(question, chosen)
     return {"cost_sensitivity": sensitivity, **monte_carlo(question, spans, figures, chosen[0], rng)}
+
+
+def _told(search: Search | None) -> dict[str, Any]:
+    return {"search": (search or Search()).model_dump(exclude={"storage"})}
 
 
 def choose(figures: np.ndarray, windows: int) -> list[int]:

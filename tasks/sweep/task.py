@@ -16,6 +16,7 @@ from lake.store import Lake
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
 from tasks.sweep.costs import Costs
+from tasks.sweep.search import Search
 from tasks.sweep.windows import WindowPlan
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def sweep_symbol(
     seed: int = 0,
     chunk: int | None = None,
     lake_version: int | None = None,
+    search: Search | None = None,
 ) -> SweepSummary:
     """Sweep the bars of one symbol, store the result and count its trials; return the headline.
 
@@ -85,6 +87,7 @@ def sweep_symbol(
         seed: For the record and everything random.
         chunk: Most combinations a chunk holds; a killed sweep repeats at most one. None for the engine's own.
         lake_version: Version of the bars to read, as an earlier run recorded it; None for the newest.
+        search: How the grid's values are searched: all of them (None), at random, or by Optuna.
     """
     from tasks.sweep.fused import CHUNK
     from tasks.sweep.store import (  # these load numba and vectorbt: seconds
@@ -113,6 +116,7 @@ def sweep_symbol(
         earlier=read_trials(lake, symbol, interval, strategy),
         checkpoints=LakeCheckpoints(lake),
         chunk=chunk or CHUNK,
+        search=search,
         seed=seed,
         provenance={
             "code_version": code_version,

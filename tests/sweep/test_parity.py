@@ -207,11 +207,11 @@ def test_trades_equal_a_bar_by_bar_loop(bars, strategy, values, by_hand, costs, 
 @pytest.mark.parametrize(("strategy", "values", "by_hand"), CASES, ids=[case[0] for case in CASES])
 def test_trades_equal_the_loop_on_real_bars(bitcoin: pl.DataFrame, strategy, values, by_hand) -> None:
     """The same on bitcoin's real minutes."""
-    prepared = prepare_bars(bitcoin, "1m")
-    assert assert_equal_trades(prepared, strategy, values, by_hand, Costs()) > 200
+    prepared = prepare_bars(bitcoin.head(1_500), "1m")
+    assert assert_equal_trades(prepared, strategy, values, by_hand, Costs()) > 60
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(4, 250),
