@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import SystemRandom
 from typing import Annotated, Any
@@ -213,11 +213,13 @@ class LiveDesk:
 
     async def _follow(self) -> None:
         """Ask for every symbol's new bar after each close, and once at the start."""
-        step = INTERVALS[self._interval]
+        step, traded = INTERVALS[self._interval], self._symbols
         while True:
-            self._refill.follow(self._symbols)
+            self._refill.follow(traded)
             now = datetime.now(UTC)
-            await asyncio.sleep((step.next(step.floor(now)) - now).total_seconds() + FOLLOW_AFTER_S)
+            closes = step.next(step.floor(now))
+            await asyncio.sleep((closes - now).total_seconds() + FOLLOW_AFTER_S)
+            traded = [one for one in self._symbols if self._calendars[one].is_open(closes - timedelta(seconds=1))]
 
     async def _poll(self) -> None:
         """Poll the books of symbols whose channel is unavailable, with half of the plan's rate."""

@@ -162,8 +162,10 @@ class Desk:
             self._on_alert(told)
 
     def _degrade(self, symbol: str) -> None:
+        """Take a symbol's book from REST from now on: the channel's gap is over, its snapshots are flagged."""
         if symbol in self.seats:
             self.seats[symbol].book.degraded = True
+            self.seats[symbol].book.end_gap()
 
     def _note_latency(self, seat: Seat, timestamp_ms: int, received: float) -> None:
         if self._offset_ms is not None:

@@ -337,11 +337,12 @@ async def _close_dead_connections(http: aiohttp.ClientSession, endpoint: Endpoin
     """Delete this key's connections that the vendor itself calls dead; never one that another process of ours uses."""
     headers = {"X-API-Key": endpoint.key.get_secret_value()}
     base = f"{endpoint.rest_url}/v1/connections"
-    async with http.get(base, headers=headers) as response:
+    async with http.get(base, headers=headers, allow_redirects=False) as response:
         connections = msgspec.json.decode(await response.read(), type=_Connections).data
     closed = 0
     for connection in connections:
         if connection.status == "stale":
-            async with http.delete(f"{base}/{connection.id}", headers=headers) as response:
+            address = f"{base}/{connection.id}"
+            async with http.delete(address, headers=headers, allow_redirects=False) as response:
                 closed += response.status == 200
     return closed

@@ -255,3 +255,34 @@ async def test_spoiled_messages_alert_nobody(market, tmp_path: Path) -> None:
             await until(lambda: len(told) > 5 and len(simulator.injected) > 20, 20.0)
     assert bad == []
     assert len(set(told)) == len(told)
+
+
+async def test_a_lockout_by_our_own_dead_connection_heals_without_a_storm(market) -> None:
+    """With one connection allowed and a zombie holding it, the zombie is closed and the stream is back in seconds."""
+    from tasks.simulator.faults import StreamFaults
+    from tasks.stream.events import Alarm, AlarmKind
+
+    zombies = StreamFaults(zombie_s=3600.0)
+    heard: list[object] = []
+    with Simulator(market, plan="basic", now=MarketClock(START, speed=60.0), stream_faults=zombies) as simulator:
+        work = service(simulator, None, listeners=[heard.append])
+        async with running(work):
+            await until(lambda: work.session.state is State.LIVE)
+            await asyncio.to_thread(simulator.strike, "rst")
+            await until(lambda: any(isinstance(one, Alarm) and one.kind is AlarmKind.LOCKED_OUT for one in heard))
+            await until(lambda: work.session.state is State.LIVE)
+        assert work.session.connects <= 4
+
+
+async def test_another_process_of_ours_is_never_cut_off(market) -> None:
+    """A living connection of the same key is left alone: the second stream waits instead."""
+    with Simulator(market, plan="basic", now=MarketClock(START, speed=60.0)) as simulator:
+        first, second = service(simulator, None), service(simulator, None)
+        async with running(first):
+            await until(lambda: first.session.state is State.LIVE)
+            async with running(second):
+                await until(lambda: second.session.state is State.BACKOFF)
+                assert second.session.retry_at > time.monotonic() + 60.0
+                assert second.session.connects == 1
+            assert first.session.connects == 1
+            assert first.session.state is State.LIVE
