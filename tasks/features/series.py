@@ -26,17 +26,18 @@ class Series:
     make: Callable[..., np.ndarray]
 
 
-def log_ratio(top: np.ndarray, bottom: np.ndarray | np.float64) -> np.ndarray:
-    """Return ln(top / bottom), NaN or infinite where a price is missing or not positive."""
+def log_ratio(top: np.ndarray, bottom: np.ndarray | np.float64, out: np.ndarray | None = None) -> np.ndarray:
+    """Return ln(top / bottom) in `out` or a new array, NaN or infinite where a price is missing or not positive."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = top / bottom
+        ratio = np.divide(top, bottom, out=out)
         return np.log(ratio, out=ratio)
 
 
 def log_change(now: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Return ln(now / the `before` of one bar earlier), NaN at the first bar."""
-    out = np.full(now.size, np.nan)
-    out[1:] = log_ratio(now[1:], before[:-1])
+    out = np.empty(now.size)
+    out[:1] = np.nan
+    log_ratio(now[1:], before[:-1], out=out[1:])
     return out
 
 
