@@ -20,9 +20,9 @@ def exact_mean(window: np.ndarray) -> float:
 @pytest.mark.parametrize("window", [1, 3, 7, 20, 49, 200])
 def test_a_rolling_mean_is_the_exact_mean_rounded_once(window: int) -> None:
     """Prices on a tick grid, with a flat stretch and a spike, give the rational mean's nearest double everywhere."""
-    prices = np.random.default_rng(1).integers(1, 2000, 1500) * 0.01
-    prices[400:700] = 7.77
-    prices[900] = 1e12
+    prices = np.random.default_rng(1).integers(1, 2000, 800) * 0.01
+    prices[300:550] = 7.77
+    prices[600] = 1e12
     means = kernels.rolling_mean(prices, window)
     expected = [exact_mean(prices[i - window + 1 : i + 1]) for i in range(window - 1, prices.size)]
     np.testing.assert_array_equal(means[window - 1 :], expected)
