@@ -112,6 +112,17 @@ WORDS: dict[str, Word] = {
         "count",
         "Bars out of sample needed to tell this Sharpe from zero with 95 % confidence; n/a where it is not above zero.",
     ),
+    "combinatorial_sharpe": Word(
+        "Cross-validated Sharpe",
+        "ratio",
+        "Median Sharpe on held-out parts of the sample of the set that was best on all others, over every way to hold out "
+        "(combinatorial purged cross-validation, López de Prado, 2018).",
+    ),
+    "combinatorial_share_positive": Word(
+        "Cross-validated gains",
+        "percent",
+        "Share of those ways to hold out in which the chosen set has a Sharpe above zero on the held-out parts.",
+    ),
     "random_entry_rank": Word(
         "Beats random entries",
         "percent",
@@ -126,7 +137,8 @@ WORDS: dict[str, Word] = {
     "overfitting_probability": Word(
         "Overfitting probability",
         "percent",
-        "How often the best set in sample fell below the median out of sample, over all symmetric splits (CSCV).",
+        "How often the best set of one half of the sample was no better than the median set on the other, over all "
+        "symmetric splits (CSCV; Bailey, Borwein, López de Prado and Zhu, 2015).",
     ),
 }
 
