@@ -155,6 +155,7 @@ def _index(interval: str, pages: list[Page], partitions: int, left_out: int, now
         pages=pages,
         partitions=partitions,
         left_out=left_out,
+        most=MAX_ROW_PAGES,
         now=f"{now:%Y-%m-%d %H:%M}",
         version=gx.__version__,
     )

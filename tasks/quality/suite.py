@@ -171,6 +171,15 @@ def _lake_checkpoint() -> Any:
     return checkpoint("lake", profile_expectations(), "COMPLETE")
 
 
+def _run(made: Any, frame: Any) -> Any:
+    """Run a checkpoint over a frame; the context forgets the result, or a loop over partitions would keep them all."""
+    run = made.run(batch_parameters={"dataframe": frame})
+    results = context().validation_results_store
+    for key in results.list_keys():
+        results.remove_key(key)
+    return run
+
+
 def _outcome(run: Any) -> Outcome:
     """Read a checkpoint's result.
 
@@ -201,7 +210,7 @@ def _raise_if_broken(each: Any) -> None:
 
 def judge_rows(rows: pl.DataFrame, thresholds: Thresholds, interval: str) -> Outcome:
     """Judge a partition's bars (the `rows` of a `Sight`) by the row suite."""
-    return _outcome(_bars_checkpoint(thresholds, interval).run(batch_parameters={"dataframe": pandas_rows(rows)}))
+    return _outcome(_run(_bars_checkpoint(thresholds, interval), pandas_rows(rows)))
 
 
 def pandas_rows(rows: pl.DataFrame) -> Any:
@@ -212,12 +221,12 @@ def pandas_rows(rows: pl.DataFrame) -> Any:
 
 def judge_partition(profile: pl.DataFrame) -> Outcome:
     """Judge a partition's profile by the rules that are about more than a single bar."""
-    return _outcome(_partition_checkpoint().run(batch_parameters={"dataframe": profile.to_pandas()}))
+    return _outcome(_run(_partition_checkpoint(), profile.to_pandas()))
 
 
 def failing_profiles(profiles: pl.DataFrame) -> list[list[str]]:
     """Judge a table of profiles and return for each of its rows the names of the rules that the partition breaks."""
-    run = _lake_checkpoint().run(batch_parameters={"dataframe": profiles.to_pandas()})
+    run = _run(_lake_checkpoint(), profiles.to_pandas())
     failing: list[list[str]] = [[] for _ in range(profiles.height)]
     _outcome(run)
     (result,) = run.run_results.values()

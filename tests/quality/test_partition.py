@@ -205,6 +205,16 @@ def test_an_exception_inside_an_expectation_is_not_a_verdict(
         _check(lake)
 
 
+def test_a_loop_over_partitions_keeps_no_results(lake: Lake, make_bars: Make) -> None:
+    """Great Expectations' context would keep every result of the process; judging leaves none behind."""
+    from tasks.quality import suite
+
+    _write(lake, make_bars())
+    _check(lake)
+    _check(lake)
+    assert suite.context().validation_results_store.list_keys() == []
+
+
 def test_the_door_works_without_a_server(tmp_path: Path, make_bars: Make) -> None:
     """`check_partition.fn` takes keys, judges, and returns a small result."""
     _write(Lake(tmp_path), make_bars())
