@@ -115,8 +115,8 @@ WORDS: dict[str, Word] = {
     "combinatorial_sharpe": Word(
         "Cross-validated Sharpe",
         "ratio",
-        "Median Sharpe on held-out parts of the sample of the set that was best on all others, over every way to hold out "
-        "(combinatorial purged cross-validation, López de Prado, 2018).",
+        "Median Sharpe on held-out parts of the sample of the set that was best on all others, over every way to hold "
+        "out (combinatorial purged cross-validation, López de Prado, 2018).",
     ),
     "combinatorial_share_positive": Word(
         "Cross-validated gains",
