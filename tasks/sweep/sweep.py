@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from tasks.strategies.registry import get
 from tasks.sweep import run
+from tasks.sweep.ask import ask
 from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
 from tasks.sweep.fused import CHUNK, Checkpoints, run_grid
-from tasks.sweep.grid import plan_grid
-from tasks.sweep.market import prepare_bars
 from tasks.sweep.metrics import compute_metrics
 from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
-from tasks.sweep.propose import propose
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
 from tasks.sweep.robustness import cost_sensitivity, monte_carlo, random_entry_rank
 from tasks.sweep.search import Search
 from tasks.sweep.verdict import Verdict, judge
-from tasks.sweep.windows import WindowPlan, plan_windows
+from tasks.sweep.windows import WindowPlan
 
 _SHARPE = FIGURES.index("sharpe")
 
@@ -74,31 +70,61 @@ def run_sweep(
         InputError: Bars, grid or windows that cannot be swept.
         DisagreementError: The fused engine and VectorBT differ; nothing is returned.
     """
-    plan = windows or WindowPlan()
-    prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
-    planned = plan_grid(get(strategy), grid)
-    cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
-    space = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
-    question = replace(space, grid=planned.pick(propose(space, search or Search(), seed)))
-    planned = question.grid
+    question = ask(
+        bars,
+        symbol=symbol,
+        interval=interval,
+        strategy=strategy,
+        grid=grid,
+        costs=costs,
+        windows=windows,
+        expected=expected,
+        periods_per_year=periods_per_year,
+        search=search,
+        seed=seed,
+    )
+    told = {"search": (search or Search()).model_dump(exclude={"storage"}), **(provenance or {})}
+    return answer(
+        question,
+        earlier=earlier,
+        checkpoints=checkpoints,
+        chunk=chunk,
+        seed=seed,
+        robustness=robustness,
+        provenance=told,
+    )
+
+
+def answer(
+    question: Question,
+    *,
+    earlier: Mapping[str, float] | None = None,
+    checkpoints: Checkpoints | None = None,
+    chunk: int = CHUNK,
+    seed: int = 0,
+    robustness: bool = True,
+    provenance: Mapping[str, Any] | None = None,
+) -> SweepResult:
+    """Simulate, certify, choose and judge; the arguments are those of `run_sweep`.
+
+    Raises:
+        DisagreementError: The fused engine and VectorBT differ; nothing is returned.
+    """
     figures = run_grid(question, checkpoints=checkpoints, chunk=chunk)
-    chosen = choose(figures, len(cut))
+    chosen = choose(figures, len(question.windows))
     certified = certify(question, figures, chosen, seed=seed)
     spans = _walk(question, chosen)
-    equity, trades = stitch(spans, prepared, question.costs.initial_cash)
+    equity, trades = stitch(spans, question.bars, question.costs.initial_cash)
     metrics = _headline(spans, trades, question)
     trials = {**(earlier or {}), **_trials(question, figures)}
     rng = np.random.default_rng(seed)
     verdict = _judge(question, spans, metrics, trials, _further(question, figures, chosen[0], spans, rng))
-    record = _record(
-        question, trials, {"certified": len(certified), "seed": seed, **_told(search), **(provenance or {})}
-    )
     return SweepResult(
-        run_id=f"{strategy}-{question.key[:12]}",
-        symbol=symbol,
-        interval=interval,
-        strategy=strategy,
-        params=planned.sets[chosen[0]].model_dump(),
+        run_id=f"{question.grid.strategy.name}-{question.key[:12]}",
+        symbol=question.symbol,
+        interval=question.interval,
+        strategy=question.grid.strategy.name,
+        params=question.grid.sets[chosen[0]].model_dump(),
         grid=_grid_frame(question, figures),
         windows=_windows_frame(question, figures, chosen, spans),
         equity=equity,
@@ -107,7 +133,7 @@ def run_sweep(
         verdict=verdict.sentence,
         verdict_passed=verdict.passed,
         verdict_details=verdict.details,
-        record=record,
+        record=_record(question, trials, {"certified": len(certified), "seed": seed, **(provenance or {})}),
         extras=_extras(question, spans, figures, chosen, rng) if robustness else {},
     )
 
@@ -117,10 +143,6 @@ def _extras(
 ) -> dict[str, pl.DataFrame]:
     sensitivity = cost_sensitivity(question, chosen)
     return {"cost_sensitivity": sensitivity, **monte_carlo(question, spans, figures, chosen[0], rng)}
-
-
-def _told(search: Search | None) -> dict[str, Any]:
-    return {"search": (search or Search()).model_dump(exclude={"storage"})}
 
 
 def choose(figures: np.ndarray, windows: int) -> list[int]:

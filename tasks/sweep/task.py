@@ -14,14 +14,13 @@ from prefect.cache_policies import NO_CACHE
 from lake.calendar import TradingCalendar
 from lake.store import Lake
 from lake.timeline import interval as interval_named
-from tasks.errors import InputError
 from tasks.sweep.costs import Costs
+from tasks.sweep.request import SweepRequest
 from tasks.sweep.search import Search
 from tasks.sweep.windows import WindowPlan
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from tasks.sweep.question import Question
     from tasks.sweep.result import SweepResult
 
 #: Calendar of a market that never closes; see `lake.calendar.TradingCalendar.parse` for the others.
@@ -47,6 +46,16 @@ class SweepSummary:
     trades: int
     verdict: str
     passed: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReceipt:
+    """What working on one chunk came to; `fresh` is False where it was done already."""
+
+    first: int
+    stop: int
+    fresh: bool
     seconds: float
 
 
@@ -89,56 +98,87 @@ def sweep_symbol(
         lake_version: Version of the bars to read, as an earlier run recorded it; None for the newest.
         search: How the grid's values are searched: all of them (None), at random, or by Optuna.
     """
-    from tasks.sweep.fused import CHUNK
-    from tasks.sweep.store import (  # these load numba and vectorbt: seconds
-        LakeCheckpoints,
-        read_trials,
-        save,
-        write_trials,
-    )
-    from tasks.sweep.sweep import run_sweep, trials_of
+    from tasks.sweep.store import LakeCheckpoints, read_trials, save, write_trials  # numba and vectorbt: seconds
+    from tasks.sweep.sweep import answer, trials_of
 
     began, lake = time.monotonic(), Lake(lake_root)
     version = lake.bars_version(interval) if lake_version is None else lake_version
-    bars = lake.read_bars(symbol, interval, start, end, version=version)
-    if not bars.height:
-        raise InputError(f"sweep: expected bars of {symbol} {interval} in the lake, found none; run the backfill flow")
-    result = run_sweep(
-        bars,
+    request = SweepRequest(
         symbol=symbol,
         interval=interval,
         strategy=strategy,
         grid=grid,
-        costs=costs,
-        windows=windows,
-        expected=_expected(calendar, interval, bars),
+        costs=costs or Costs(),
+        windows=windows or WindowPlan(),
+        start=start,
+        end=end,
+        calendar=calendar,
         periods_per_year=periods_per_year,
+        search=search or Search(),
+        seed=seed,
+        lake_version=version,
+        chunk=chunk,
+    )
+    question, span = _read(lake, request)
+    checkpoints = LakeCheckpoints(lake)
+    result = answer(
+        question,
         earlier=read_trials(lake, symbol, interval, strategy),
-        checkpoints=LakeCheckpoints(lake),
-        chunk=chunk or CHUNK,
-        search=search,
+        checkpoints=checkpoints,
+        chunk=chunk or _default_chunk(),
         seed=seed,
         provenance={
             "code_version": code_version,
             "lake_version": version,
             "calendar": calendar,
-            "start": bars["timestamp"][0].isoformat(),  # with the version, what `lake.impact` and a rerun need
-            "end": interval_named(interval).next(bars["timestamp"][-1]).isoformat(),
+            "search": request.search.model_dump(exclude={"storage"}),
+            **span,  # with the version, what `lake.impact` and a rerun need
         },
     )
     write_trials(lake, symbol, interval, strategy, trials_of(result), datetime.now(UTC))
     save(lake, result)
-    LakeCheckpoints(lake).drop(result.record["key"])
+    checkpoints.drop(question.key)
     return _summarise(result, time.monotonic() - began)
 
 
-def _expected(calendar: str, interval: str, bars: pl.DataFrame) -> pl.Series | None:
-    """Return the opens the calendar promises over the span of the bars, None for a market that never closes."""
-    trading = TradingCalendar.parse(calendar)
-    if trading.never_closes:
-        return None
-    first, last = bars["timestamp"][0], bars["timestamp"][-1]
-    return trading.expected_opens(interval, first, interval_named(interval).next(last))
+@task(name="plan-sweep", task_run_name="plan sweep {request.symbol} {request.strategy}", cache_policy=NO_CACHE)
+def plan_sweep(lake_root: str, request: SweepRequest) -> list[tuple[int, int]]:
+    """Return the chunks of a large sweep, first and stop combination each, for `sweep_chunk` to be mapped over."""
+    from tasks.sweep.ask import chunks_of
+
+    question, _ = _read(Lake(lake_root), request)
+    return [(part.start, part.stop) for part in chunks_of(question, request)]
+
+
+@task(name="sweep-chunk", task_run_name="sweep {request.symbol} from {first}", cache_policy=NO_CACHE)
+def sweep_chunk(lake_root: str, request: SweepRequest, first: int, stop: int) -> ChunkReceipt:
+    """Work on one chunk on whatever machine this is: read the bars from the lake, keep the figures in the lake.
+
+    `sweep_symbol` with the same request then finds every chunk done, and certifies and judges. One thread, so that as
+    many workers as cores can be used.
+    """
+    from tasks.sweep.ask import work_on
+    from tasks.sweep.store import LakeCheckpoints
+
+    began, lake = time.monotonic(), Lake(lake_root)
+    question, _ = _read(lake, request)
+    fresh = work_on(question, slice(first, stop), LakeCheckpoints(lake), threads=1)
+    return ChunkReceipt(first, stop, fresh, time.monotonic() - began)
+
+
+def _read(lake: Lake, request: SweepRequest) -> tuple[Question, dict[str, str]]:
+    """Return the prepared question and the span of its bars as text."""
+    from tasks.sweep.ask import ask_about, read_bars
+
+    bars = read_bars(lake, request)
+    end = interval_named(request.interval).next(bars["timestamp"][-1])
+    return ask_about(bars, request), {"start": bars["timestamp"][0].isoformat(), "end": end.isoformat()}
+
+
+def _default_chunk() -> int:
+    from tasks.sweep.fused import CHUNK
+
+    return CHUNK
 
 
 def _summarise(result: SweepResult, seconds: float) -> SweepSummary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from datetime import timedelta
@@ -18,9 +19,10 @@ from tasks.strategies.registry import get
 from tasks.sweep import fused
 from tasks.sweep.costs import Costs
 from tasks.sweep.grid import plan_grid
+from tasks.sweep.request import SweepRequest
 from tasks.sweep.store import LakeCheckpoints, load, read_trials, save
 from tasks.sweep.sweep import run_sweep
-from tasks.sweep.task import sweep_symbol
+from tasks.sweep.task import plan_sweep, sweep_chunk, sweep_symbol
 from tasks.sweep.windows import WindowPlan
 
 GRID = {"fast": [3, 5, 8], "slow": [8, 13, 21, 34]}
@@ -176,3 +178,22 @@ def test_a_part_of_a_grid_reads_the_same_rows() -> None:
         assert [part.indicators[r] for r in part.use[k]] == [fresh.indicators[r] for r in fresh.use[k]]
     assert set(part.indicators) == set(fresh.indicators)
     assert grid.pick(range(len(grid))) is grid
+
+
+def test_chunks_worked_on_elsewhere_are_all_there_is_to_do(bars, tmp_path: Path, monkeypatch) -> None:
+    """Workers that share nothing but the lake do the chunks; the sweep then finds them, and ends the same."""
+    frame = bars(600)
+    root, end = str(tmp_path), frame["timestamp"][-1] + timedelta(minutes=1)
+    Lake(root).write_bars(frame, symbol="AB", interval="1m", start=frame["timestamp"][0], end=end)
+    request = SweepRequest(symbol="AB", interval="1m", strategy="ma_crossover", grid=GRID, chunk=4)
+    request = pickle.loads(pickle.dumps(request))  # noqa: S301 - as it travels to a worker
+    parts = plan_sweep.fn(root, request)
+    assert parts == [(0, 4), (4, 8), (8, 11)]
+    assert all(sweep_chunk.fn(root, request, *part).fresh for part in parts)
+    assert not sweep_chunk.fn(root, request, *parts[0]).fresh
+    monkeypatch.setattr(fused, "run_chunk", lambda *told, **more: pytest.fail("a chunk was run twice"))
+    summary = sweep_symbol.fn(root, "AB", "1m", "ma_crossover", GRID, chunk=4)
+    monkeypatch.undo()
+    whole = run_sweep(frame, **{**RUN, "symbol": "AB"})
+    assert_frame_equal(load(Lake(root), summary.run_id).grid, whole.grid)
+    assert Lake(root).scan("sweeps/chunks").collect().height == 0

@@ -1,0 +1,96 @@
+"""From a request, or bars in memory, to a prepared question: the same one on every machine that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lake.calendar import TradingCalendar
+from lake.store import Lake
+from lake.timeline import interval as interval_named
+from tasks.errors import InputError
+from tasks.strategies.registry import get
+from tasks.sweep.costs import Costs
+from tasks.sweep.fused import CHUNK, Checkpoints, plan_chunks, run_chunk
+from tasks.sweep.grid import plan_grid
+from tasks.sweep.market import prepare_bars
+from tasks.sweep.propose import propose
+from tasks.sweep.question import Question
+from tasks.sweep.request import SweepRequest
+from tasks.sweep.search import Search
+from tasks.sweep.windows import WindowPlan, plan_windows
+
+
+def ask(
+    bars: pl.DataFrame,
+    *,
+    symbol: str,
+    interval: str,
+    strategy: str,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    costs: Costs | None = None,
+    windows: WindowPlan | None = None,
+    expected: pl.Series | None = None,
+    periods_per_year: float | None = None,
+    search: Search | None = None,
+    seed: int = 0,
+) -> Question:
+    """Prepare bars, combinations and windows; the arguments are those of `tasks.sweep.sweep.run_sweep`.
+
+    Raises:
+        InputError: Bars, grid or windows that cannot be swept.
+    """
+    plan = windows or WindowPlan()
+    prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
+    planned = plan_grid(get(strategy), grid)
+    cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
+    space = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
+    return replace(space, grid=planned.pick(propose(space, search or Search(), seed)))
+
+
+def read_bars(lake: Lake, request: SweepRequest) -> pl.DataFrame:
+    """Read the bars of a request.
+
+    Raises:
+        InputError: There are none.
+    """
+    wanted = request.symbol, request.interval, request.start, request.end
+    bars = lake.read_bars(*wanted, version=request.lake_version)
+    if not bars.height:
+        raise InputError(
+            f"sweep: expected bars of {request.symbol} {request.interval} in the lake, found none; run the backfill first"
+        )
+    return bars
+
+
+def ask_about(bars: pl.DataFrame, request: SweepRequest) -> Question:
+    """Prepare a request's question over its bars."""
+    told = ("symbol", "interval", "strategy", "grid", "costs", "windows", "periods_per_year", "search", "seed")
+    return ask(bars, expected=_expected(bars, request), **{name: getattr(request, name) for name in told})
+
+
+def chunks_of(question: Question, request: SweepRequest) -> list[slice]:
+    """Return the chunks a question is worked in; the same wherever it is asked."""
+    return list(plan_chunks(question.grid, len(question.bars), most=request.chunk or CHUNK))
+
+
+def work_on(question: Question, part: slice, checkpoints: Checkpoints, *, threads: int | None = None) -> bool:
+    """Run one chunk and keep it; return False where it was kept already."""
+    if part.start in checkpoints.read(question.key):
+        return False
+    segments = np.array([[span.start, span.stop] for span in question.segments], dtype=np.int64)
+    checkpoints.keep(question.key, part.start, run_chunk(question, part, segments, threads=threads))
+    return True
+
+
+def _expected(bars: pl.DataFrame, request: SweepRequest) -> pl.Series | None:
+    """Return the opens the calendar promises over the span of the bars, None for a market that never closes."""
+    trading = TradingCalendar.parse(request.calendar)
+    if trading.never_closes:
+        return None
+    first, last = bars["timestamp"][0], bars["timestamp"][-1]
+    return trading.expected_opens(request.interval, first, interval_named(request.interval).next(last))
