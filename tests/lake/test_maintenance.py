@@ -120,7 +120,7 @@ def test_uncopied_corrections_survive(lake: Lake, make_bars: Maker, monkeypatch:
 
 def test_compaction_beside_writers(root: Path) -> None:
     """Compacting while two processes write and revise the same partition loses nothing."""
-    writers = [start_writer(root, writer, 10) for writer in (0, 1)]
+    writers = [start_writer(root, writer, 6) for writer in (0, 1)]
     lake = Lake(root)
     while any(process.poll() is None for process in writers):
         if lake.exists("klines/1m"):
@@ -128,7 +128,7 @@ def test_compaction_beside_writers(root: Path) -> None:
     assert [process.wait() for process in writers] == [0, 0]
     for process in writers:
         process.communicate()
-    check_two_writers(lake, 10)
+    check_two_writers(lake, 6)
 
 
 def test_a_conflicting_compaction_leaves_no_file(
@@ -167,21 +167,21 @@ def test_the_log_is_cut_where_nothing_needs_it(root: Path, make_bars: Maker) -> 
     """Entries before the checkpoint that the oldest readable version needs are deleted; what stays readable reads."""
     clock = {"now": datetime.now(UTC) + DAY}
     lake, known = Lake(root, clock=lambda: clock["now"]), {}
-    bars = make_bars(100, START)
-    for minute in range(100):
+    bars = make_bars(60, START)
+    for minute in range(60):
         version = write(lake, bars.slice(minute, 1))
         known[version] = (clock["now"], lake.content_hash("1m", "BTCUSDT"))
         clock["now"] += timedelta(hours=1)
-    pin(lake, "klines/1m", 50, "half of it")
-    maintain(lake, keep=timedelta(hours=30))
+    pin(lake, "klines/1m", 30, "half of it")
+    maintain(lake, keep=timedelta(hours=15))
     entries = sorted(path.name for path in (root / "klines/1m/_delta_log").glob("*.json"))
-    assert int(entries[0][:20]) in range(20, 50)
+    assert int(entries[0][:20]) in range(10, 30)
     fresh = Lake(root, clock=lambda: clock["now"])
-    for version in (50, *range(72, 101)):
+    for version in (30, *range(47, 61)):
         moment, content = known[version]
         assert fresh.content_hash("1m", "BTCUSDT", version=version) == content
-        assert version == 50 or fresh.content_hash("1m", "BTCUSDT", as_of=moment) == content
+        assert version == 30 or fresh.content_hash("1m", "BTCUSDT", as_of=moment) == content
     write(fresh, make_bars(1, START + DAY))
-    assert lake.read_bars("BTCUSDT", "1m").height == 101
+    assert lake.read_bars("BTCUSDT", "1m").height == 61
     write(fresh, bars.head(1).with_columns(close=7.0))
     assert revisions(lake, "1m")["new"].to_list() == [7.0]
