@@ -62,7 +62,7 @@ def read_bars(lake: Lake, request: SweepRequest) -> pl.DataFrame:
     bars = lake.read_bars(*wanted, version=request.lake_version)
     if not bars.height:
         raise InputError(
-            f"sweep: expected bars of {request.symbol} {request.interval} in the lake, found none; run the backfill first"
+            f"sweep: expected bars of {request.symbol} {request.interval} in the lake, found none; run the backfill"
         )
     return bars
 
