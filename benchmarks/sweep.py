@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks import event_sides as events
 from benchmarks import sweep_sides as sides
+from benchmarks.dask_sweep import measure
 from benchmarks.runner import Table
 from tasks.sweep.market import SweepBars
 
@@ -143,7 +144,15 @@ def median_s(call: Callable[[], object], repeats: int) -> float:
     return statistics.median(taken)
 
 
-PARTS = {part.__name__: part for part in (event_driven, small, large, cold)}
+def workers(table: Table) -> None:
+    """The large sweep by two Dask workers against one process, one thread each."""
+    alone, shared, same = measure()
+    table.figure("figures of two Dask workers equal to one process's", same, at_least=1)
+    detail = f"{alone:.1f} s against {shared:.1f} s"
+    table.figure("10,000 × 100,000, two Dask workers", alone / shared, at_least=1.6, unit="×", detail=detail)
+
+
+PARTS = {part.__name__: part for part in (event_driven, small, large, cold, workers)}
 
 
 def main(names: list[str]) -> None:
