@@ -95,6 +95,21 @@ def export_file(path: Path, *, symbol: str, interval: str, version: int | None =
     print(f"{export_bars(_lake(root), path, symbol=symbol, interval=interval, version=version):,} bars written")
 
 
+@app.command(name="compare")
+def compare(run_ids: list[str], *, root: str | None = None) -> None:
+    """Write the page that compares finished sweeps, and print where it is.
+
+    Args:
+        run_ids: Two to eighteen runs; ``klinehouse sql "SELECT run_id, symbol, strategy FROM sweeps_runs"`` lists them.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    from flows.settings import load
+    from tasks.report.task import write_comparison
+
+    settings = load()
+    print(write_comparison.fn(root or settings.lake_root, run_ids, str(settings.report_dir)))
+
+
 def _lake(root: str | None) -> Lake:
     from flows.settings import load
     from lake.store import Lake

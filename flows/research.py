@@ -13,15 +13,18 @@ from flows.backfill import Backfilled, backfill
 from flows.features import features
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy
 from flows.quality import quality
-from flows.settings import load
+from flows.settings import Settings, load
 from flows.steps import key_of, log, publish_link, publish_markdown, publish_table, step, subflow
 from flows.sweep import sweep
 from tasks.errors import RejectedDataError
 from tasks.quality.verdicts import Verdict
-from tasks.report.task import summarise_run, write_report
+from tasks.report.task import summarise_run, write_comparison, write_report
 from tasks.sweep.costs import Costs
 from tasks.sweep.task import SweepSummary
 from tasks.sweep.windows import WindowPlan
+
+#: More runs than this do not fit one page of comparison.
+MOST_COMPARED = 18
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Researched:
         backfilled: One line a symbol.
         verdicts: One verdict a partition.
         sweeps: One headline a symbol.
-        reports: Path of each symbol's report, in the order of `sweeps`.
+        reports: Path of each symbol's report, in the order of `sweeps`, then of the page that compares them.
         seconds: Wall time of each stage.
     """
 
@@ -82,7 +85,6 @@ async def research(
     """
     check_strategy(strategy)
     settings, seconds = load(), dict[str, float]()
-    out_dir = str(settings.report_dir.absolute())
     days = {"symbols": symbols, "interval": interval, "start": start, "end": end}
     with _timed(seconds, "backfill"):
         fetched = await subflow(backfill, **days, source=source)
@@ -95,15 +97,29 @@ async def research(
         chosen = {"strategy": strategy, "grid": grid, "costs": costs, "windows": windows, "seed": seed}
         found = await subflow(sweep, **days, **chosen)
     with _timed(seconds, "report"):
-        reports = [await step(write_report, settings.lake_root, line.run_id, out_dir) for line in found]
-    for path, summary in zip(reports, found, strict=True):
-        text = await step(summarise_run, settings.lake_root, summary.run_id)
-        words = (summary.symbol, interval, strategy)
-        await publish_markdown(key_of("verdict", *words), text, summary.verdict)
-        await publish_link(key_of("report", *words), Path(path).as_uri(), Path(path).name, summary.verdict)
+        reports = await _report(settings, found)
     stages = [{"stage": stage, "seconds": round(spent, 1)} for stage, spent in seconds.items()]
     await publish_table("research-stages", stages, "Wall time of each stage")
     return Researched(fetched, verdicts, found, reports, seconds)
+
+
+async def _report(settings: Settings, found: list[SweepSummary]) -> list[str]:
+    """Write a page of each run, and one that compares them; link all of them from this run."""
+    root, folder = settings.lake_root, str(settings.report_dir.absolute())
+    paths = []
+    for line in found:
+        paths.append(await step(write_report, root, line.run_id, folder))
+        words = (line.symbol, line.interval, line.strategy)
+        await publish_markdown(key_of("verdict", *words), await step(summarise_run, root, line.run_id), line.verdict)
+        await _link(key_of("report", *words), paths[-1], line.verdict)
+    if 2 <= len(found) <= MOST_COMPARED:
+        paths.append(await step(write_comparison, root, [line.run_id for line in found], folder))
+        await _link(key_of("comparison", found[0].interval, found[0].strategy), paths[-1], "All symbols on one page")
+    return paths
+
+
+async def _link(key: str, path: str, description: str) -> None:
+    await publish_link(key, Path(path).as_uri(), Path(path).name, description)
 
 
 @contextmanager
