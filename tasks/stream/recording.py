@@ -95,6 +95,7 @@ class Recorder:
         self._levels = levels
         self._max_rows = max_rows
         self._rows: dict[str, deque[tuple]] = {table: deque() for table in SCHEMAS}
+        self._given_up_spans: dict[tuple[str, Channel], tuple[datetime, datetime]] = {}
 
     def trade(self, symbol: str, trade: Trade, received_ms: float) -> None:
         """Record one trade."""
@@ -129,6 +130,9 @@ class Recorder:
 
         A table that could not be written keeps its rows for the next time, and its error is raised.
         """
+        given_up, self._given_up_spans = self._given_up_spans, {}
+        for (symbol, channel), (start, end) in given_up.items():
+            self._add(OUTAGES, (symbol, channel, start, end, str(GapReason.NOT_WRITTEN)))
         return sum(self._flush(table) for table in SCHEMAS)
 
     def _flush(self, table: str) -> int:
@@ -153,17 +157,12 @@ class Recorder:
             self._give_up(table, rows.popleft())
 
     def _give_up(self, table: str, row: tuple) -> None:
-        """Lose a row, and say so: one outage for each stretch of lost rows of a symbol."""
+        """Lose a row, and remember from when to when its symbol has lost some, by the time of reception."""
         self.lost += 1
-        if table not in (TRADES, DEPTH):
-            return
-        channel: Channel = "trade" if table == TRADES else "depth"
-        outages = self._rows[OUTAGES]
-        last = outages[-1] if outages else None
-        if last is not None and last[:2] == (row[0], channel) and last[4] == str(GapReason.NOT_WRITTEN):
-            outages[-1] = (*last[:3], max(last[3], row[2]), last[4])
-        else:
-            outages.append((row[0], channel, row[2], row[2], str(GapReason.NOT_WRITTEN)))
+        if table in (TRADES, DEPTH):
+            channel: Channel = "trade" if table == TRADES else "depth"
+            start, _ = self._given_up_spans.get((row[0], channel), (row[2], row[2]))
+            self._given_up_spans[row[0], channel] = (start, row[2])
 
 
 def last_recorded(lake: Lake, keys: Iterable[tuple[Channel, str]]) -> dict[tuple[Channel, str], datetime]:

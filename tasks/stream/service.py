@@ -73,18 +73,21 @@ class StreamService:
         self._observer = observer
         self._clock = clock
         self._arrived = asyncio.Event()
+        self._writing: asyncio.Future[int] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stream until `stop` is set; then close the connection, store what is open, and return."""
         loops = [self._consume(), self._tick()]
         loops += [self._record()] if self.recorder is not None else []
         loops += [self.refill.run()] if self.refill is not None else []
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(loop) for loop in loops]
-            await group.create_task(self.driver.run(stop))
-            for task in tasks:
-                task.cancel()
-        await self._store_rest()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(loop) for loop in loops]
+                await group.create_task(self.driver.run(stop))
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._store_rest()
 
     def refilled_trades(self, symbol: str, trades: Iterable[Trade]) -> None:
         """Take trades fetched by REST after a gap; those already known are left out."""
@@ -193,8 +196,9 @@ class StreamService:
 
     async def _flush(self) -> bool:
         assert self.recorder is not None  # noqa: S101  # only called where there is one
+        self._writing = asyncio.ensure_future(asyncio.to_thread(self.recorder.flush))
         try:
-            rows = await asyncio.to_thread(self.recorder.flush)
+            rows = await asyncio.shield(self._writing)  # a stop in the middle of a commit waits for it below
         except (KlinehouseError, OSError) as error:
             log.error("recording.delayed", waiting=self.recorder.waiting, reason=str(error))
             return False
@@ -203,9 +207,12 @@ class StreamService:
         return True
 
     async def _store_rest(self) -> None:
-        """Store what is still open: gaps as far as now, and the last batch."""
+        """Use what the mailbox still holds, then store it and what is open: gaps as far as now, the last batch."""
+        self.desk.take_trades(self.mailbox.take_trades(self.mailbox.waiting))
         if self.recorder is None:
             return
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
         now = self._clock()
         for topic in self.session.link.subscriptions.topics.values():
             gap = gaps.unfinished(topic, now)

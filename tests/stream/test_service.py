@@ -286,3 +286,16 @@ async def test_another_process_of_ours_is_never_cut_off(market) -> None:
                 assert second.session.connects == 1
             assert first.session.connects == 1
             assert first.session.state is State.LIVE
+
+
+async def test_a_stop_uses_what_still_waits(market, tmp_path: Path) -> None:
+    """Trades that arrived and were not yet used when the stop came are recorded too."""
+    from tasks.stream.messages import Trade, Trades
+
+    lake, stop = Lake(tmp_path), asyncio.Event()
+    with Simulator(market, now=MarketClock(START, speed=1.0)) as simulator:
+        work = service(simulator, lake)
+        stop.set()
+        work.mailbox.put("BTCUSDT", Trades("BTCUSDT", [Trade(str(n), 1.0, 1.0, "buy", n) for n in range(3_000)]), 0.0)
+        await asyncio.wait_for(work.run(stop), 10.0)
+    assert lake.scan(TRADES).collect().height == 3_000
