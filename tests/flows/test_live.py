@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
@@ -164,6 +165,27 @@ def test_a_restart_of_the_server_does_not_touch_the_stream(tmp_path: Path) -> No
     log = (tmp_path / "log").read_text()
     assert log.count("after=connecting") == 1
     assert "live.stopped" in log
+
+
+@pytest.mark.skipif(not EVERY_WAY, reason="half a minute; `make proof-live` runs it")
+def test_a_kill_loses_a_batch_at_most_and_the_next_start_says_so(tmp_path: Path, orchestrated: str) -> None:
+    """After kill -9 the lake reads whole, and the next run stores the stretch since the last row as an outage."""
+    lake = Lake(tmp_path / "lake")
+    with served(tmp_path, orchestrated) as (process, _):
+        until(lambda: lake.exists("live/trades"), 40.0)
+        os.killpg(process.pid, signal.SIGKILL)
+        killed = datetime.now(UTC)
+    trades = lake.scan("live/trades").collect()
+    assert trades["id"].is_unique().all()
+    assert killed - trades["received_at"].max() < timedelta(seconds=15)
+    with served(tmp_path, orchestrated) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=25.0)
+    trades = lake.scan("live/trades").collect()
+    assert trades["id"].is_unique().all()
+    away = lake.scan("live/outages").filter(pl.col("reason") == "not running").collect()
+    assert set(away["channel"]) == {"depth", "trade"}
+    assert all(start <= killed <= end for start, end in away.select("start", "end").iter_rows())
 
 
 def start_prefect(tmp_path: Path, port: int) -> subprocess.Popen[bytes]:
