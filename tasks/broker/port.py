@@ -47,6 +47,7 @@ class BrokerOrder:
         status: `PENDING_NEW`, `ACCEPTED`, `PARTIALLY_FILLED`, `FILLED`, `CANCELED`, `EXPIRED` or `REJECTED`.
         updated_at: When it last changed, by the broker's clock.
         reason: Why it ended, in the broker's words.
+        average_price: Of what is filled, None where the broker does not say.
     """
 
     client_order_id: str
@@ -58,6 +59,7 @@ class BrokerOrder:
     status: Status
     updated_at: datetime
     reason: str = ""
+    average_price: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
