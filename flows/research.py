@@ -133,7 +133,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 def _refuse(verdicts: list[Verdict], *, allowed: bool) -> None:
     """Stop on rejected partitions unless they are allowed."""
-    rejected = [str(verdict) for verdict in verdicts if verdict.status == "reject" and not verdict.released]
+    rejected = [str(verdict) for verdict in verdicts if verdict.refused]
     if not rejected:
         return
     if not allowed:
