@@ -41,9 +41,9 @@ def overfitting_logits(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray
 def overfitting_probability(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> float:
     """Return the share of splits in which the in-sample best is no better than the median out of sample.
 
-    NaN for fewer than two combinations or blocks.
+    NaN for fewer than two combinations or blocks, and where no combination ever traded.
     """
-    if len(counts) < 2 or len(sums) < 2:
+    if len(counts) < 2 or len(sums) < 2 or not squares.any():
         return math.nan
     return float(np.mean(overfitting_logits(sums, squares, counts) <= 0))
 

@@ -74,7 +74,8 @@ def test_noise_is_overfitted_half_of_the_time_and_an_edge_is_not() -> None:
 
 
 def test_too_little_to_split_gives_no_probability() -> None:
-    """One combination or no blocks: NaN, not a pass."""
+    """One combination, no blocks, or no trade at all: NaN, neither a pass nor a doubt."""
+    assert math.isnan(overfitting_probability(np.zeros((5, 10)), np.zeros((5, 10)), np.full(10, 5.0)))
     assert math.isnan(overfitting_probability(np.zeros((1, 10)), np.ones((1, 10)), np.full(10, 5.0)))
     assert math.isnan(overfitting_probability(np.zeros((5, 0)), np.ones((5, 0)), np.zeros(0)))
 

@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 
 from lake.store import Lake
 from tasks.errors import InputError
-from tasks.strategies.registry import get
+from tasks.strategies.registry import get, names
 from tasks.sweep import fused
 from tasks.sweep.costs import Costs
 from tasks.sweep.grid import plan_grid
@@ -24,6 +24,7 @@ from tasks.sweep.store import LakeCheckpoints, load, read_trials, save
 from tasks.sweep.sweep import run_sweep
 from tasks.sweep.task import plan_sweep, sweep_chunk, sweep_symbol
 from tasks.sweep.windows import WindowPlan
+from tests.sweep.conftest import make_bars
 
 GRID = {"fast": [3, 5, 8], "slow": [8, 13, 21, 34]}
 RUN = {"symbol": "AB/C", "interval": "1m", "strategy": "ma_crossover", "grid": GRID}
@@ -197,3 +198,32 @@ def test_chunks_worked_on_elsewhere_are_all_there_is_to_do(bars, tmp_path: Path,
     whole = run_sweep(frame, **{**RUN, "symbol": "AB"})
     assert_frame_equal(load(Lake(root), summary.run_id).grid, whole.grid)
     assert Lake(root).scan("sweeps/chunks").collect().height == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("strategy", names())
+def test_a_market_that_stands_still_is_no_error(strategy) -> None:
+    """No movement: no trade, no ratio, no warning, and a verdict that says so."""
+    still = make_bars(300).with_columns(pl.lit(100.0).alias(name) for name in ("open", "high", "low", "close"))
+    result = run_sweep(still, symbol="AB", interval="1m", strategy=strategy)
+    assert not result.verdict_passed
+    assert result.verdict == "Nothing survives: 0 trades out of sample are too few to tell (expected 10)."
+    assert np.isnan(result.metrics["sharpe"])
+
+
+@pytest.mark.parametrize(
+    ("frame", "told"),
+    [
+        (make_bars(6), {"windows": WindowPlan(count=1)}),
+        (make_bars(600, drop=tuple(range(1, 600, 2))), {}),
+        (make_bars(500), {"costs": Costs(fixed_fee=20_000.0)}),
+        (make_bars(500).with_columns(volume=pl.lit(0.0)), {"strategy": "volume_pressure", "grid": None}),
+    ],
+    ids=["six bars", "every other bar missing", "fees above the cash", "no volume"],
+)
+def test_where_nothing_can_be_traded_nothing_is(frame, told) -> None:
+    """Bars, costs or volumes that leave no trade give an empty, honest result."""
+    result = run_sweep(frame, **{**RUN, **told})
+    assert result.metrics["trades"] == 0
+    assert result.metrics["total_return"] == 0
+    assert "0 trades" in result.verdict
