@@ -12,12 +12,9 @@ left behind.
 import asyncio
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from random import SystemRandom
 from typing import Annotated, Any
 
 import structlog
@@ -31,32 +28,15 @@ from pydantic import Field
 
 from flows import adhoc
 from flows.live_alerts import AlertSender
-from flows.live_vendor import LiveVendor, open_live_vendor
+from flows.live_desk import LiveDesk
+from flows.live_vendor import open_live_vendor
 from flows.parameters import IntervalName, Symbols
-from flows.settings import SUBSCRIPTIONS, Settings, load
-from flows.vendor import calendar_of
-from lake.calendar import TradingCalendar
-from lake.store import Lake
-from lake.timeline import INTERVALS
-from tasks.control.guard import make_token
-from tasks.control.server import ControlServer
-from tasks.errors import ConfigurationError, TransientError
-from tasks.stream.desk import Desk, DeskPolicy
-from tasks.stream.events import Degraded, Event, GapEnded
-from tasks.stream.mirror import Mirror
+from flows.settings import load
+from tasks.errors import ConfigurationError
 from tasks.stream.monitor import MonitorPolicy
-from tasks.stream.policy import SessionPolicy
-from tasks.stream.recording import Recorder, last_recorded, recorded_trades
-from tasks.stream.refill import Refill
-from tasks.stream.service import StreamService
-from tasks.stream.session import Session
-from tasks.stream.states import FLOWING
-from tasks.stream.subscriptions import Key
 
 log = structlog.get_logger("flows.live")
 
-#: Seconds after a bar's close when routine fetching begins.
-FOLLOW_AFTER_S = 5.0
 NAME = "live"
 
 
@@ -67,7 +47,7 @@ async def live(
     alert_blocks: list[str] = [],  # noqa: B006  # Prefect reads the default for its form; nobody changes it
     buy_above: Annotated[float, Field(gt=1)] = 2.5,
     sell_below: Annotated[float, Field(gt=0, lt=1)] = 0.4,
-) -> State[Any] | str:
+) -> State[Any]:
     """Stream, watch and record some symbols until stopped.
 
     Args:
@@ -90,156 +70,6 @@ async def live(
             desk = LiveDesk(settings, vendor, symbols, interval, monitor, alerts)
             await desk.run(stop)
     return Cancelled(message="Stopped: the connection was closed and what was seen is in the lake.")
-
-
-class LiveDesk:
-    """The stream with its ports connected: the lake, the vendor's REST side, alerts and the control page."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        vendor: LiveVendor,
-        symbols: list[str],
-        interval: str,
-        monitor: MonitorPolicy,
-        alerts: AlertSender,
-    ) -> None:
-        self._settings, self._vendor, self._interval = settings, vendor, interval
-        self._symbols, self._alerts = list(symbols), alerts
-        self._lake = Lake(settings.lake_root)
-        self._began = datetime.now(UTC)
-        self._torn: set[str] = set()
-        self._degraded: dict[str, None] = {}
-        self._calendars = {symbol: TradingCalendar.parse(calendar_of(symbol)) for symbol in symbols}
-        epoch_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
-        self._session = Session(
-            subscriptions(symbols),
-            policy=SessionPolicy(plan_subscriptions=SUBSCRIPTIONS[settings.plan]),
-            rng=SystemRandom(),
-            epoch_ms=epoch_ms,
-            is_open=self._is_open,
-            refilled=True,
-        )
-        recorder = Recorder(self._lake)
-        self._mirror = Mirror(settings.redis_url)
-        desk = Desk(
-            symbols,
-            DeskPolicy(monitor=monitor),
-            recorder=recorder,
-            on_alert=alerts.tell,
-            to_wall_ms=self._session.wall_ms,
-        )
-        self._refill = Refill(self._fill, self._filled)
-        self._service = StreamService(
-            self._session,
-            vendor.endpoint,
-            desk,
-            recorder=recorder,
-            refill=self._refill,
-            listeners=[self._hear],
-            observer=self._mirror.put,
-        )
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve the page and stream until `stop` is set."""
-        last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
-        epoch_s = self._session.epoch_ms / 1000.0
-        self._session.resume({key: at.timestamp() - epoch_s for key, at in last.items()})
-        self._service.desk.remember(await asyncio.to_thread(recorded_trades, self._lake, self._symbols))
-        token_file = self._settings.state_dir / "control.token"
-        actions = {"reconnect": self._reconnect, "start": self._start}
-        async with ControlServer(
-            self.snapshot, self.healthy, actions, token=make_token(token_file), port=self._settings.control_port
-        ) as page:
-            log.info("live.started", symbols=self._symbols, page=page.url, token_file=str(token_file))
-            async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(loop) for loop in (self._follow(), self._poll(), self._mirror.run())]
-                await self._service.run(stop)
-                for helper in helpers:
-                    helper.cancel()
-        log.info("live.stopped", messages=self._service.messages)
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return the state of everything as plain values; each half of the live side is a section of its own."""
-        return {
-            "now_ms": round(self._session.wall_ms(time.monotonic())),
-            "began_ms": round(self._began.timestamp() * 1000),
-            "stream": self._service.snapshot(),
-            "alerts": [
-                {
-                    "at_ms": round(self._session.wall_ms(alert.at)),
-                    "symbol": alert.symbol,
-                    "pressure": alert.pressure,
-                    "ratio": alert.ratio,
-                    "threshold": alert.threshold,
-                    "episode": alert.episode,
-                }
-                for alert in self._service.desk.alerts
-            ],
-            "alerts_sent": self._alerts.sent,
-            "rate_budget": {"used": self._vendor.used, "limit": self._vendor.limit},
-            "refill": {"waiting": self._refill.waiting, "failed": dict(self._refill.failed)},
-        }
-
-    def healthy(self) -> tuple[bool, str]:
-        """Say whether data flows."""
-        state = self._session.state
-        return state in FLOWING, f"{state}: {state.sentence}"
-
-    async def _reconnect(self) -> None:
-        self._service.driver.tell(lambda session, now: session.reconnect(now))
-
-    async def _start(self) -> None:
-        self._service.driver.tell(lambda session, now: session.start(now))
-
-    def _is_open(self, symbol: str) -> bool:
-        return self._calendars[symbol].is_open(datetime.now(UTC))
-
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, GapEnded) and event.channel == "trade":
-            self._torn.add(event.symbol)
-        elif isinstance(event, Degraded) and event.channel == "depth":
-            self._degraded |= dict.fromkeys(event.symbols)
-
-    async def _fill(self, symbol: str) -> int:
-        """Bring a symbol's bars, and after a gap its trades, up to now."""
-        if symbol in self._torn:
-            self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))
-            self._torn.discard(symbol)
-        return await self._vendor.fill_bars(self._lake, symbol, self._interval)
-
-    def _filled(self, symbol: str) -> None:
-        self._service.driver.tell(lambda session, now: session.resynced(now, [symbol]))
-
-    async def _follow(self) -> None:
-        """Ask for every symbol's new bar after each close, and once at the start."""
-        step, traded = INTERVALS[self._interval], self._symbols
-        while True:
-            self._refill.follow(traded)
-            now = datetime.now(UTC)
-            closes = step.next(step.floor(now))
-            await asyncio.sleep((closes - now).total_seconds() + FOLLOW_AFTER_S)
-            traded = [one for one in self._symbols if self._calendars[one].is_open(closes - timedelta(seconds=1))]
-
-    async def _poll(self) -> None:
-        """Poll the books of symbols whose channel is unavailable, with half of the plan's rate."""
-        while True:
-            await asyncio.sleep(120.0 / self._vendor.limit)
-            if not self._degraded:
-                continue
-            symbol = next(iter(self._degraded))
-            self._degraded[symbol] = self._degraded.pop(symbol)  # to the end of the line
-            try:
-                book = await self._vendor.depth(symbol)
-            except TransientError as error:
-                log.warning("depth.poll_failed", symbol=symbol, reason=str(error))
-                continue
-            self._service.desk.take(symbol, book, time.monotonic())
-
-
-def subscriptions(symbols: list[str]) -> list[Key]:
-    """Return what is subscribed: book and trades of every symbol, the most important symbol first."""
-    return [("depth", symbol) for symbol in symbols] + [("trade", symbol) for symbol in symbols]
 
 
 @contextmanager

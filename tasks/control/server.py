@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from tasks.control.guard import HEADERS, Guard
 from tasks.control.metrics import Metrics
+from tasks.errors import ConfigurationError
 
 Snapshot = Callable[[], Mapping[str, Any]]
 Action = Callable[[], Awaitable[None]]
@@ -82,7 +83,14 @@ class ControlServer:
         app.router.add_post("/actions/{name}", self._act)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise ConfigurationError(
+                f"control page: expected port {self._port} on {self._host} to be free, found it taken; "
+                "set KLINEHOUSE_CONTROL_PORT to another, or to 0 for any"
+            ) from error
         port = self._runner.addresses[0][1]
         self._guard = Guard(port, self._token, self._host)
         self.url = f"http://{self._host}:{port}"

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from tasks.control.server import MAX_LISTENERS, ControlServer
+from tasks.errors import ConfigurationError
 
 TOKEN = "let-me-in"  # noqa: S105
 STATE: dict[str, Any] = {
@@ -226,3 +227,12 @@ async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
         assert await shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await browser.close()
     assert problems == []
+
+
+async def test_a_taken_port_is_named(page) -> None:
+    """A second page on the same port says which setting to change."""
+    port = int(page.server.url.rsplit(":", 1)[1])
+    second = ControlServer(lambda: STATE, lambda: (True, ""), {}, token=SecretStr(TOKEN), port=port)
+    with pytest.raises(ConfigurationError, match="KLINEHOUSE_CONTROL_PORT"):
+        async with second:
+            pass
