@@ -83,10 +83,16 @@ class SilenceWatch:
     def hopeless(self, topics: Iterable[Topic], now: float) -> bool:
         """Say whether asking again has not helped, so that a new connection must.
 
-        When every watched topic is silent, at once; when others deliver, at most once in `recycle_every_s`.
+        When every watched topic is silent, at once; when others deliver, at most once in `recycle_every_s`. Trades that
+        do not come while the same symbol's book does are no reason: the symbol is merely quiet.
         """
         watched = [topic for topic in topics if topic.watched_from is not None]
-        silent = [topic for topic in watched if topic.strikes >= 2]
+        lively = {topic.symbol for topic in watched if topic.channel != "trade" and topic.strikes == 0}
+        silent = [
+            topic
+            for topic in watched
+            if topic.strikes >= 2 and not (topic.channel == "trade" and topic.symbol in lively)
+        ]
         if not silent:
             return False
         if len(silent) < len(watched):

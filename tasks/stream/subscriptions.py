@@ -127,8 +127,10 @@ class Subscriptions:
         self._pushed.clear()
         new = []
         for channel, symbol in desired:
-            topic = self._add(channel, symbol, before.pop((channel, symbol), None))
-            if topic.standing is Standing.DESIRED:
+            known = before.pop((channel, symbol), None)
+            asked = known is not None and known.refusal != BEYOND_PLAN
+            topic = self._add(channel, symbol, known)
+            if topic.standing is Standing.DESIRED and not asked:
                 new.append(topic)
         return new, list(before.values())
 

@@ -497,3 +497,52 @@ def test_an_operator_may_cut_the_wait_short_but_not_the_vendors(session_in) -> N
     session.reconnect(2.0)
     session.tick(2.0)
     assert session.state is State.BACKOFF
+
+
+def test_a_symbol_that_trades_rarely_costs_no_connection(session_in) -> None:
+    """Hours without a trade while its book comes: asked for again now and then, never reconnected."""
+    session = session_in(State.LIVE)
+    for second in range(1, 4 * 3600):
+        session.receive(depth(), float(second))
+        session.receive(answer(0), float(second))
+        session.tick(float(second))
+    assert session.connects == 1
+    assert len(of(session, GapBegan)) == 1
+
+
+def test_a_book_that_stays_away_alone_costs_a_connection_now_and_then() -> None:
+    """One silent book among delivering ones is worth a reconnect each quarter of an hour, not more."""
+    session = make([("depth", "A"), ("depth", "B")])
+    session.start(0.0)
+    now, opened = 0.0, 0
+    while now < 3600.0:
+        if session.state is State.CONNECTING:
+            session.opened(now)
+            session.receive(depth("A"), now)
+            session.receive(depth("B"), now)
+            opened += 1
+        if session.state is State.CLOSING:
+            session.lost(now, 1000, "closed")
+        session.receive(depth("A"), now)
+        session.receive(answer(0), now)
+        session.receive(answer(0, "unsubscribe"), now)
+        session.tick(now)
+        now += 0.5
+    assert 3 <= opened <= 6
+
+
+def test_changing_what_is_desired_asks_for_the_difference_only() -> None:
+    """A new symbol is subscribed, one that is gone is unsubscribed, the others are left alone."""
+    session = make([("ticker", "A"), ("ticker", "B")])
+    session.start(0.0)
+    session.opened(0.0)
+    session.receive(answer(0), 0.0)
+    sent(session)
+    session.desire([("ticker", "B"), ("ticker", "C")], 1.0)
+    commands = sent(session)
+    session.receive(answer(0), 1.0)
+    commands += sent(session)
+    assert [(command["cmd"], command["data"]["symbols"]) for command in commands] == [
+        ("subscribe", ["C"]),
+        ("unsubscribe", ["A"]),
+    ]
