@@ -65,7 +65,7 @@ def _question(grid: Grid, bars: SweepBars) -> Question:
     return _OneSegment("WALK", "1m", bars, grid, (window,), WindowPlan(count=1), COSTS)
 
 
-def vectorbt_chunks(grid: Grid, bars: SweepBars, cells: int = 2_000_000) -> np.ndarray:
+def vectorbt_chunks(grid: Grid, bars: SweepBars, cells: int = 1_000_000) -> np.ndarray:
     """Run a grid with VectorBT at its best: our averages and signals, its simulator called directly, in chunks."""
     from tasks.sweep import run
 

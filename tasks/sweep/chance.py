@@ -14,7 +14,9 @@ from tasks.sweep.costs import Costs
 from tasks.sweep.metrics import sharpe_ratio
 
 #: Values held at once by one resampling; more draws are made in turns.
-_CELLS = 4_000_000
+_CELLS = 1_000_000
+#: Values resampled in all: over long samples the bands are made of fewer draws.
+_MOST = 40_000_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -84,7 +86,7 @@ def bootstrap_figures(
         ``figure, q05 … q95`` for total return, Sharpe and drawdown; and ``bar, q05 … q95`` of equity at `points` bars.
     """
     count = len(returns)
-    draws = max(20, min(draws, 10 * _CELLS // max(count, 1)))
+    draws = max(20, min(draws, _MOST // max(count, 1)))
     grid = np.unique(np.linspace(0, count - 1, points).astype(int))
     figures, curves = [], []
     for first in range(0, draws, max(1, _CELLS // count)):

@@ -23,8 +23,8 @@ from tasks.sweep.market import SweepBars
 _ENGINE = "rust"
 # vectorbt.portfolio.enums: OppositeEntryMode.Reverse, StopEntryPrice.FillPrice, StopExitPrice.StopMarket, SizeType
 _REVERSE, _FILL_PRICE, _STOP_MARKET, _AMOUNT, _PERCENT = 3, 2, 1, 0, 2
-#: Bars × combinations held at once: about 60 bytes a cell, so 120 MB.
-CELLS_PER_CHUNK = 2_000_000
+#: Bars × combinations held at once: about 60 bytes a cell, so 60 MB.
+CELLS_PER_CHUNK = 1_000_000
 
 
 @dataclass(frozen=True)
