@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from flows.show import show
+from flows.show import console, show
 from tasks.errors import KlinehouseError
 
 if TYPE_CHECKING:
@@ -108,6 +108,34 @@ def compare(run_ids: list[str], *, root: str | None = None) -> None:
 
     settings = load()
     print(write_comparison.fn(root or settings.lake_root, run_ids, str(settings.report_dir)))
+
+
+@app.command(name="doctor")
+def doctor() -> None:
+    """Check this machine and say how to mend what is wrong; exit code 1 where something will not work."""
+    from flows.doctor import examine, table
+
+    findings = examine()
+    console().print(table(findings))
+    if any(one.grade == "fail" for one in findings):
+        raise SystemExit(1)
+
+
+@app.command(name="status")
+def status(*, days: int = 30, root: str | None = None) -> None:
+    """Show what the lake holds, what quality says of it, what ran last, and whether live data flows.
+
+    Args:
+        days: How far back holes are looked for.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    from flows.settings import load
+    from flows.status import render
+
+    settings = load()
+    if root is not None:
+        settings = settings.model_copy(update={"lake_root": root})
+    console().print(render(settings, days=days))
 
 
 def _lake(root: str | None) -> Lake:
