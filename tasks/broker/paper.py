@@ -36,6 +36,7 @@ from tasks.broker.port import (
     Account,
     BrokerFill,
     BrokerOrder,
+    Connected,
     DefiniteRejection,
     Disconnected,
     NotSentError,
@@ -72,6 +73,7 @@ class PaperBroker:
         self._writes: set[asyncio.Future[Any]] = set()
         self._broken = ""
         self._feed = ReportFeed()
+        self._feed.publish(Connected())
         self._purse = Purse(self._terms, self._ledger.cash(), self._ledger.holdings())
         self._books: dict[str, tuple[Levels, Levels, datetime]] = {}
         self._depths: dict[str, Depth] = {}

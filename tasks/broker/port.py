@@ -74,13 +74,18 @@ class BrokerFill:
 
 
 @dataclass(frozen=True, slots=True)
+class Connected:
+    """The stream of reports is up; ask for everything now: nothing from here on is missed until it breaks."""
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The stream of reports broke; what happened meanwhile has to be asked for once it is back."""
+    """The stream of reports broke; what happened meanwhile has to be asked for once it is `Connected` again."""
 
     reason: str
 
 
-Report = BrokerOrder | BrokerFill | Disconnected
+Report = BrokerOrder | BrokerFill | Connected | Disconnected
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,8 @@ class Account:
 
 class Broker(Protocol):
     """A broker account.
+
+    Whatever asks (all but `submit` and `cancel`) raises `ConfigurationError` where the broker refuses our key.
 
     Attributes:
         name: For logs, the journal and the page.
@@ -168,7 +175,7 @@ class Broker(Protocol):
         ...
 
     def reports(self) -> AsyncIterator[Report]:
-        """Yield orders and fills as they happen; ends never by itself, and says `Disconnected` where it broke."""
+        """Yield orders and fills as they happen, after `Connected`; never ends by itself, see `Disconnected`."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from tasks.broker.port import (
     Broker,
     BrokerFill,
     BrokerOrder,
+    Connected,
     DefiniteRejection,
     NotSentError,
     OutcomeUnknownError,
@@ -131,29 +132,18 @@ class BrokerContract:
     async def test_reports_tell_every_fill(self, rig: Rig) -> None:
         """Whoever listened before the order was placed hears its fills, each with its own trade id, and its end."""
         reports = rig.broker.reports()
-        request, fills, last = rig.market("heard"), [], None
-        listening = asyncio.ensure_future(anext(reports))
-        await asyncio.sleep(0)
-        await self._subscribed(rig)
+        assert isinstance(await asyncio.wait_for(anext(reports), _PATIENCE_S), Connected)
+        request, fills, statuses = rig.market("heard"), [], []
         await rig.submit(request)
         await rig.trade()
-        while last is None or last.status is not Status.FILLED:
-            report = await asyncio.wait_for(listening, _PATIENCE_S)
+        while Status.FILLED not in statuses or sum(one.fill.quantity for one in fills) < rig.lot:
+            report = await asyncio.wait_for(anext(reports), _PATIENCE_S)
             if isinstance(report, BrokerFill):
                 fills.append(report)
             elif isinstance(report, BrokerOrder):
-                last = report
-            listening = asyncio.ensure_future(anext(reports))
-        while sum(one.fill.quantity for one in fills) < rig.lot:
-            report = await asyncio.wait_for(listening, _PATIENCE_S)
-            fills += [report] if isinstance(report, BrokerFill) else []
-            listening = asyncio.ensure_future(anext(reports))
-        listening.cancel()
+                statuses.append(report.status)
         assert {one.fill.trade_id for one in fills} == {one.fill.trade_id for one in await rig.fills_of(request)}
         assert sum(one.fill.quantity for one in fills) == rig.lot
-
-    async def _subscribed(self, rig: Rig) -> None:
-        """Wait until the broker's stream is up; at once where there is no connection to make."""
 
     async def test_a_resting_order_is_open_until_canceled(self, rig: Rig) -> None:
         """A resting order is listed as open, can be cancelled once, and is found afterwards."""
