@@ -48,6 +48,7 @@ class Seat:
     last_price: float = math.nan
     recorded: float = -math.inf
     latency_ms: float = math.nan
+    torn: bool = False  # trades are missing
     spark: deque[float] = field(default_factory=lambda: deque(maxlen=SPARK_POINTS))
 
 
@@ -128,6 +129,8 @@ class Desk:
         if isinstance(event, Degraded) and event.channel == "depth":
             for symbol in event.symbols:
                 self._degrade(symbol)
+        if isinstance(event, GapBegan | GapEnded) and event.channel == "trade" and event.symbol in self.seats:
+            self.seats[event.symbol].torn = isinstance(event, GapBegan)
         if isinstance(event, GapBegan | GapEnded) and event.channel == "depth" and event.symbol in self.seats:
             book = self.seats[event.symbol].book
             book.begin_gap()
@@ -184,13 +187,13 @@ class Desk:
             "pressure_ratio": _finite(quote.pressure_ratio),
             "imbalance": _finite(quote.imbalance),
             "microprice": _finite(quote.microprice),
-            "trade_flow": _finite(seat.tape.flow()),
+            "trade_flow": None if seat.torn else _finite(seat.tape.flow()),
             "trades": seat.tape.count,
             "valid": quote.validity.ok,
             "faults": [str(fault) for fault in quote.validity.faults],
             "age_s": _finite(quote.validity.age_s),
             "levels": quote.validity.levels,
-            "latency_ms": _finite(seat.latency_ms),
+            "latency_ms": None if seat.book.gap else _finite(seat.latency_ms),
             "episode": seat.monitor.episode,
             "spark": [_finite(point) for point in seat.spark],
         }

@@ -29,6 +29,8 @@ from tasks.stream.states import State
 from tasks.stream.subscriptions import Topic
 
 TICK_S = 0.1
+#: The reader lets the others have their turn after so long: pings, consumers, the control page.
+SLICE_S = 0.002
 #: Frames waiting to be sent; a peer that lets more than this pile up does not read.
 MAX_OUTGOING = 1_000
 #: Two hundred levels of fifty symbols fit in a tenth of it; more is a fault of the server.
@@ -205,8 +207,9 @@ class Driver:
     async def _read(self, websocket: aiohttp.ClientWebSocketResponse) -> str:
         """Feed frames to the session until the connection ends; return how it ended."""
         session, on_data, clock = self.session, self._on_data, self._clock
+        slice_ends = clock() + SLICE_S
         while True:
-            frame = await websocket.receive()
+            frame = await websocket.receive()  # does not suspend while frames are buffered
             if frame.type is aiohttp.WSMsgType.TEXT or frame.type is aiohttp.WSMsgType.BINARY:
                 now = clock()
                 delivered = session.receive(frame.data, now)
@@ -214,6 +217,9 @@ class Driver:
                     on_data(delivered[0], delivered[1], now)
                 if session.pending:
                     self.pump()
+                if now > slice_ends:
+                    await asyncio.sleep(0)
+                    slice_ends = clock() + SLICE_S
             elif frame.type is aiohttp.WSMsgType.ERROR:
                 return type(frame.data).__name__
             else:

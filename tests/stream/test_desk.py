@@ -45,10 +45,15 @@ def test_a_gap_makes_the_book_invalid_until_it_is_over_and_warm(desk: Desk) -> N
 
 
 def test_a_trade_gap_leaves_the_book_alone(desk: Desk) -> None:
-    """Missing trades say nothing of the book."""
+    """Missing trades say nothing of the book; only the flow is not shown while they are missing."""
     fill(desk, 1.0)
+    desk.take_trades([("A", Trade("1", 100.0, 1.0, "buy", 900), 0.9)])
+    assert desk.snapshot(1.0)[0]["trade_flow"] == 1.0
     desk.hear(GapBegan("trade", "A", GapReason.LOST, 0.9))
     assert valid(desk, 1.0)
+    assert desk.snapshot(1.0)[0]["trade_flow"] is None
+    desk.hear(GapEnded("trade", "A", GapReason.LOST, 0.9, 1.0))
+    assert desk.snapshot(1.0)[0]["trade_flow"] == 1.0
 
 
 def test_a_lost_channel_is_taken_over_by_rest_and_flagged(desk: Desk) -> None:

@@ -97,8 +97,9 @@ async def test_outages_are_stored_and_cover_those_injected(market, tmp_path: Pat
             for how in ("rst", "fin", "close", "mid_frame"):
                 await until(lambda: all(one.gap_start is None and one.seen for one in topics(work)))
                 struck.append(datetime.now(UTC))
+                before = work.session.connects
                 await asyncio.to_thread(simulator.strike, how)
-                await until(lambda: work.session.state is not State.LIVE)
+                await until(lambda before=before: work.session.connects > before)
             await until(lambda: work.session.state is State.LIVE)
     outages = lake.scan(OUTAGES).collect()
     slack = timedelta(seconds=0.5)

@@ -154,6 +154,7 @@ function listen() {
   source.onmessage = (event) => {
     heard = Date.now();
     at("silent").hidden = true;
+    document.body.classList.remove("old");
     draw(JSON.parse(event.data));
   };
 }
@@ -162,6 +163,11 @@ function watch() {
   if (heard === null || Date.now() - heard < SILENT_AFTER_MS) return;
   at("silent").textContent = `No news from the live flow since ${clock(heard)}: everything below is old.`;
   at("silent").hidden = false;
+  at("connection").className = "connection bad";
+  at("state").textContent = "no news";
+  at("sentence").textContent = "What is shown is the last that was heard.";
+  document.body.classList.add("old");
+  document.title = "no news · Klinehouse";
 }
 
 async function act(name) {
