@@ -47,9 +47,10 @@ class SweepBars:
     def slippage(self, costs: Costs) -> np.ndarray:
         """Return the slippage of a fill on each bar, as a fraction; made of the bars before it only."""
         slippage = np.full(len(self), costs.slippage_bps / 1e4)
-        before = (self.matrix[HIGH] - self.matrix[LOW])[:-1] / self.closes[:-1]
-        slippage[1:] += costs.slippage_range * before
-        return np.minimum(slippage, 0.5)
+        if costs.slippage_range:
+            before = (self.matrix[HIGH] - self.matrix[LOW])[:-1] / self.closes[:-1]
+            slippage[1:] = np.minimum(slippage[1:] + costs.slippage_range * before, 0.5)
+        return slippage
 
     def sizes(self, costs: Costs) -> np.ndarray:
         """Return the share of cash that an entry on each bar uses, from the bars before it; 0 while unknown."""
