@@ -20,6 +20,7 @@ from tasks.errors import RejectedDataError
 from tasks.quality.verdicts import Verdict
 from tasks.report.task import summarise_run, write_comparison, write_report
 from tasks.sweep.costs import Costs
+from tasks.sweep.search import Search
 from tasks.sweep.task import SweepSummary
 from tasks.sweep.windows import WindowPlan
 
@@ -56,6 +57,7 @@ async def research(
     grid: dict[str, list[float]] | None = None,
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
+    search: Search = Search(),  # noqa: B008  (frozen)
     feature_names: list[str] | None = None,
     source: str = "tickdb",
     allow_rejected: bool = False,
@@ -72,6 +74,7 @@ async def research(
         grid: Values to try for each parameter; empty for the strategy's own grid.
         costs: What trading costs; never free by default.
         windows: How the sample is cut into train and test parts.
+        search: Every combination, random ones, or those that Optuna asks for.
         feature_names: Features to store; empty for all.
         source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
         allow_rejected: Go on although quality rejected a partition; the report says so.
@@ -94,7 +97,14 @@ async def research(
     with _timed(seconds, "features"):
         await subflow(features, **days, names=feature_names)
     with _timed(seconds, "sweep"):
-        chosen = {"strategy": strategy, "grid": grid, "costs": costs, "windows": windows, "seed": seed}
+        chosen = {
+            "strategy": strategy,
+            "grid": grid,
+            "costs": costs,
+            "windows": windows,
+            "search": search,
+            "seed": seed,
+        }
         found = await subflow(sweep, **days, **chosen)
     with _timed(seconds, "report"):
         reports = await _report(settings, found)

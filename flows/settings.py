@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     control_port: int = Field(8780, ge=0, le=65535, description="Loopback port of the live flow's page; 0 picks one.")
     redis_url: SecretStr | None = Field(None, description="Redis that the live state is mirrored to; none by default.")
 
+    dask: str = Field(
+        "", description="Where large sweeps run: empty for this process, `local`, or a Dask scheduler's address."
+    )
     requests_per_minute: int | None = Field(None, ge=1, description="The key's rate where it is not the plan's.")
     history_days: int | None = Field(None, ge=0, description="The key's reach where it is not the plan's.")
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from prefect import Flow
+
 from flows.adhoc import flow
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy, span
 from flows.settings import load
-from flows.steps import Progress, publish_table, step
+from flows.steps import Progress, is_orchestrated, publish_table, step
 from flows.vendor import calendar_of
+from lake.store import Lake
 from tasks.sweep.costs import Costs
-from tasks.sweep.task import SweepSummary, sweep_symbol
+from tasks.sweep.request import SweepRequest
+from tasks.sweep.search import Search
+from tasks.sweep.task import SweepSummary, plan_sweep, sweep_chunk, sweep_symbol
 from tasks.sweep.windows import WindowPlan
 
 
@@ -26,6 +32,7 @@ async def sweep(
     grid: dict[str, list[float]] | None = None,
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
+    search: Search = Search(),  # noqa: B008  (frozen)
     seed: int = 0,
     lake_version: int | None = None,
 ) -> list[SweepSummary]:
@@ -40,6 +47,7 @@ async def sweep(
         grid: Values to try for each parameter; empty for the strategy's own grid.
         costs: What trading costs; never free by default.
         windows: How the sample is cut into train and test parts.
+        search: Every combination, random ones, or those that Optuna asks for.
         seed: Seed of everything random, kept in the record.
         lake_version: Version of the bars to read, as an earlier run recorded it; empty for the newest.
 
@@ -49,32 +57,58 @@ async def sweep(
     check_strategy(strategy)
     settings = load()
     first, last = span(interval, start, end, now=settings.market_now)
-    summaries = []
+    lake, summaries = Lake(settings.lake_root), []
     async with Progress("sweep-progress", len(symbols), f"{strategy} on {len(symbols)} symbols") as progress:
         for symbol in symbols:
-            summaries.append(
-                await step(
-                    sweep_symbol,
-                    settings.lake_root,
-                    symbol,
-                    interval,
-                    strategy,
-                    grid=grid,
-                    costs=costs,
-                    windows=windows,
-                    start=first,
-                    end=last,
-                    calendar=calendar_of(symbol),
-                    code_version=version("klinehouse"),
-                    seed=seed,
-                    lake_version=lake_version,
-                )
+            request = SweepRequest(
+                symbol=symbol,
+                interval=interval,
+                strategy=strategy,
+                grid=grid,
+                costs=costs,
+                windows=windows,
+                start=first,
+                end=last,
+                calendar=calendar_of(symbol),
+                search=search,
+                seed=seed,
+                lake_version=lake.bars_version(interval) if lake_version is None else lake_version,
             )
+            if settings.dask and is_orchestrated():
+                await scattered(settings.dask)(settings.lake_root, request)
+            told = {name: getattr(request, name) for name in SweepRequest.model_fields}
+            summaries.append(await step(sweep_symbol, settings.lake_root, **told, code_version=version("klinehouse")))
             await progress.advance()
     await publish_table(
         "sweep", [_row(summary) for summary in summaries], f"{strategy} on {interval} bars, out of sample"
     )
     return summaries
+
+
+@flow(name="sweep-chunks", flow_run_name="chunks of {request.symbol}")
+async def sweep_chunks(lake_root: str, request: SweepRequest) -> int:
+    """Work on the chunks of one sweep on this flow's task runner; what they find waits in the lake for the verdict.
+
+    Args:
+        lake_root: Folder or address of the lake, the same for every worker.
+        request: The sweep.
+
+    Returns:
+        Chunks that were worked on; those of an earlier, killed run are done already.
+    """
+    parts = await step(plan_sweep, lake_root, request)
+    futures = [sweep_chunk.submit(lake_root, request, start, stop) for start, stop in parts]
+    done = [await asyncio.to_thread(future.result) for future in futures]
+    return sum(receipt.fresh for receipt in done)
+
+
+def scattered(address: str) -> Flow[..., Any]:
+    """Return `sweep_chunks` on a Dask cluster: ``local`` for one on this machine, else a scheduler's address."""
+    from prefect_dask import DaskTaskRunner  # distributed takes seconds to load
+
+    local = {"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1}  # nothing beyond loopback
+    runner = DaskTaskRunner(cluster_kwargs=local) if address == "local" else DaskTaskRunner(address=address)
+    return sweep_chunks.with_options(task_runner=runner)
 
 
 def _row(summary: SweepSummary) -> dict[str, Any]:
