@@ -24,6 +24,7 @@ class Kind(StrEnum):
     REPLY = "reply"
     QUERY = "query"
     RECONCILE = "reconcile"
+    ACCOUNT = "account"
     ANOMALY = "anomaly"
     ERROR = "error"
     CONNECTION = "connection"

@@ -23,7 +23,7 @@ from typing import IO, Self
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
-from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_lines, recover
+from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_last, read_lines, recover
 from tasks.journal.state import Change, Draft, State
 
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
@@ -118,6 +118,11 @@ class Journal:
         """Yield lines in order: all of them, or those of one order."""
         assert self._database is not None  # noqa: S101
         yield from read_lines(self._database, client_order_id)
+
+    def last(self, kind: Kind) -> Line | None:
+        """Return the last line of a kind, None where there is none; quick for `OPERATOR` and `ACCOUNT`."""
+        assert self._database is not None  # noqa: S101
+        return read_last(self._database, kind)
 
     def _take_lock(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

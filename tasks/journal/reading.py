@@ -42,6 +42,14 @@ def read_lines(database: sqlite3.Connection, client_order_id: str | None = None)
         yield Line(*row)
 
 
+def read_last(database: sqlite3.Connection, kind: Kind) -> Line | None:
+    """Return the last line of a kind, None where there is none."""
+    # The kinds stand in the query itself, as SQLite would not use the partial index for a parameter.
+    query = f"SELECT {COLUMNS} FROM journal WHERE kind = '{kind.value}' ORDER BY seq DESC LIMIT 1"  # noqa: S608
+    row = database.execute(query).fetchone()
+    return Line(*row) if row else None
+
+
 def checked_lines(database: sqlite3.Connection, name: str) -> Iterator[Line]:
     """Yield every line after checking that it is the one that was written.
 

@@ -1,0 +1,289 @@
+"""The order desk: one task that owns every order, between strategies and a broker, with the journal in between.
+
+Nothing reaches the broker before it is in the journal, nothing is believed that the broker did not say, and start-up is
+recovery: the same code resolves what a crash and what a lost reply left in doubt. There are no locks; whatever happens
+is put into one queue (halts and cancels first) and handled one after the other. docs/orders.md has the promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from time import monotonic
+
+from flows.trading_account import Exposure
+from flows.trading_agreement import Agreement
+from flows.trading_cancels import Cancels
+from flows.trading_core import Core, Doubt, Priority, event, log
+from flows.trading_doubt import Doubts
+from flows.trading_proposal import Pace, Proposal
+from flows.trading_reports import Reports
+from tasks.broker.port import Account, Broker
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
+from tasks.orders.account import Book, Limits, Market, TradingState
+from tasks.orders.guarantees import Step, next_step
+from tasks.orders.lifecycle import Applied
+from tasks.orders.order import Order, OrderRequest, Pending, Status
+from tasks.orders.risk import check
+from tasks.orders.states import Happening
+
+#: How long a stop waits for answers.
+DRAIN_S = 10.0
+
+
+class OrderDesk:
+    """One account's orders.
+
+    Args:
+        journal: Open, and ours alone.
+        broker: The account's broker.
+        account: Its name in ids and tables.
+        limits: The account's risk limits.
+        market: What is known of a symbol right now.
+        clock: The wall clock, UTC.
+        failpoint: Called with the name of every point at which a crash must be survived; for tests that kill there.
+        on_change: Hears of every order that changed, after it is durable.
+        pace: How often it looks after things by itself.
+        step: What to do about an order in doubt; tests put broken rules here.
+
+    Attributes:
+        halted_for: Why everything stopped, empty while it has not.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        broker: Broker,
+        *,
+        account: str,
+        limits: Limits,
+        market: Callable[[str], Market],
+        clock: Callable[[], datetime],
+        failpoint: Callable[[str], None] = lambda name: None,
+        on_change: Callable[[Order], None] = lambda order: None,
+        pace: Pace | None = None,
+        step: Callable[..., Step] = next_step,
+    ) -> None:
+        self._core = Core(journal, broker, account, clock, failpoint, on_change)
+        self._market, self._pace = market, pace or Pace()
+        self._exposure = Exposure(limits, market)
+        self._reports = Reports(self._core, halt=self._halt, price=self._price, lost=self._reconcile)
+        self._doubts = Doubts(
+            self._core, adopt=self._reports.adopt, objection=self._objection, skew_s=self._pace.skew_s, step=step
+        )
+        self._cancels = Cancels(self._core, self._reports.adopt)
+        self._agreement = Agreement(
+            self._core,
+            self._reports,
+            self._doubts,
+            measured=self._measured,
+            halt=self._halt,
+            grace_s=self._pace.grace_s,
+        )
+        self._core.followers.append(self._watch)
+        self.halted_for = ""
+        self._stopping = self._ticking = False
+        self._compared_at = 0.0
+        self._troubled: set[str] = set()
+
+    @property
+    def state(self) -> TradingState:
+        """What the account may do."""
+        if self.halted_for:
+            return TradingState.HALTED
+        if not self._agreement.agreed:
+            return TradingState.RECONCILING
+        return TradingState.REDUCING if self._exposure.reducing else TradingState.ACTIVE
+
+    @property
+    def equity(self) -> Decimal | None:
+        """What the account is worth, None before the broker said so."""
+        return self._exposure.equity
+
+    @property
+    def doubts(self) -> frozenset[str]:
+        """Every order the broker is being asked about."""
+        return frozenset(self._core.doubts)
+
+    def propose(self, proposal: Proposal) -> str:
+        """Ask for an order and return the id it will have; the same signal gives the same id and at most one order.
+
+        Raises:
+            InputError: No broker could take it.
+        """
+        request = proposal.request(self._core.account)
+        self._core.put(Priority.PROPOSAL, partial(self._propose, request, proposal))
+        return request.client_order_id
+
+    def cancel(self, identifier: str) -> None:
+        """Ask for the cancellation of an order."""
+        self._core.put(Priority.CANCEL, partial(self._cancels.request, identifier))
+
+    def halt(self, reason: str) -> None:
+        """Stop everything but cancels, and cancel what is open. Stays, also across restarts, until cleared."""
+        self._core.put(Priority.HALT, partial(self._halt, reason))
+
+    def clear(self, operator: str) -> None:
+        """Let a person end a halt; trading goes on once broker and journal agree."""
+        self._core.put(Priority.HALT, partial(self._clear, operator))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Recover, then handle what comes until `stop` is set and requests under way are answered.
+
+        Raises:
+            ExceptionGroup: With a DataError where the journal could not be written: nothing more may be sent.
+        """
+        self._remember()
+        await self._core.commit(Entry(Kind.RISK, body={"limits": self._exposure.limits.version}))
+        async with asyncio.TaskGroup() as group:
+            consumer = group.create_task(self._core.consume(group))
+            workers = [group.create_task(self._reports.listen()), group.create_task(self._tick())]
+            self._core.put(Priority.HALT, self._recover)
+            await stop.wait()
+            await self._drain()
+            for worker in (consumer, *workers, *self._core.errands):
+                worker.cancel()
+        await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
+
+    def book(self, *, without: str = "") -> Book:
+        """Return the account as risk sees it."""
+        core = self._core
+        held = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account and held}
+        orders = tuple(order for key, order in core.working.items() if key != without)
+        return self._exposure.book(self.state, held, orders, self._now_s())
+
+    async def _recover(self) -> None:
+        self._troubled |= self._core.working.keys()  # one crash is one trouble, not one per order it left in doubt
+        await self._doubts.recall()
+        await self._reconcile()
+
+    async def _propose(self, request: OrderRequest, proposal: Proposal) -> None:
+        core, identifier, now = self._core, request.client_order_id, self._core.clock()
+        if core.order(identifier) is not None:
+            return  # the same signal again: the order exists, whatever became of it
+        if self._stopping:
+            log.warning("proposal.dropped", client_order_id=identifier, reason="the desk is stopping")
+            return
+        age_s, market = (now - proposal.decided_at).total_seconds(), self._market(request.symbol)
+        book = self.book()
+        verdict = check(request, book, market, self._exposure.limits, now_s=self._now_s(), signal_age_s=age_s)
+        core.failpoint("K0")
+        happening = Happening.SUBMIT_INTENDED if verdict.passed else Happening.RISK_DENIED
+        inputs = {"market": market, "state": book.state, "equity": book.equity, "position": book.positions}
+        await core.commit(
+            Entry(Kind.SIGNAL, identifier, {"signal": proposal.signal_key, "decided_at": proposal.decided_at}),
+            Entry(Kind.CREATED, identifier, request),
+            Entry(Kind.RISK, identifier, {"verdict": verdict, "inputs": inputs}),
+            event(identifier, happening, verdict.reason),
+        )
+        core.failpoint("K2")
+        if verdict.passed:
+            self._exposure.ordered(request.symbol, self._now_s())
+            self._doubts.submit(request, now, proposal.decided_at)
+
+    def _objection(self, order: Order, doubt: Doubt) -> str:
+        """Return why an order that was proved absent must not be sent again, empty where it may."""
+        request, now = order.request, self._core.clock()
+        if order.pending is Pending.CANCEL or self._stopping:
+            return "it shall be cancelled, or the desk is stopping"
+        book = self.book(without=request.client_order_id)
+        if book.state is TradingState.RECONCILING:  # what is being reconciled is this very order
+            book = replace(book, state=TradingState.ACTIVE)
+        age_s, market = (now - doubt.decided_at).total_seconds(), self._market(request.symbol)
+        limits = self._exposure.limits
+        return check(request, book, market, limits, now_s=self._now_s(), signal_age_s=age_s).reason
+
+    def _watch(self, applied: Applied) -> None:
+        """Halt where an order shows that something is wrong with more than itself."""
+        order = applied.order
+        identifier = order.request.client_order_id
+        if order.status in (Status.REJECTED, Status.IN_DOUBT) and identifier not in self._troubled:
+            self._troubled.add(identifier)
+            self._exposure.trouble(self._now_s())
+            self._core.put(Priority.HALT, self._tighten)
+        if "overfilled" in order.flags and applied.alert:
+            self.halt(f"order {identifier} filled more than it asked for")
+
+    async def _tighten(self) -> None:
+        book = self.book()
+        called = self._exposure.called_for(book, self._now_s())
+        if called is TradingState.HALTED and not self.halted_for:
+            await self._halt("too many orders rejected or in doubt, or too large a loss from the highest equity")
+        elif called is TradingState.REDUCING:
+            self._exposure.reducing = True
+
+    async def _measured(self, account: Account) -> None:
+        before = self._exposure.memory()
+        self._exposure.measure(account, self._core.clock())
+        await self._tighten()
+        if before != self._exposure.memory():
+            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
+
+    async def _halt(self, reason: str) -> None:
+        if self.halted_for:
+            return
+        self.halted_for = reason
+        await self._core.commit(Entry(Kind.OPERATOR, body={"halt": reason}))
+        log.error("trading.halted", account=self._core.account, reason=reason)
+        await self._cancel_all()
+
+    async def _cancel_all(self) -> None:
+        for identifier in list(self._core.working):
+            await self._cancels.request(identifier)
+
+    async def _clear(self, operator: str) -> None:
+        await self._core.commit(Entry(Kind.OPERATOR, body={"clear": operator}))
+        self.halted_for, self._agreement.agreed = "", False
+        self._exposure.forgive()
+        await self._reconcile()
+
+    def _remember(self) -> None:
+        """Take up what an earlier process must not have known in vain: a halt, the day's and the highest equity."""
+        operator, account = self._core.journal.last(Kind.OPERATOR), self._core.journal.last(Kind.ACCOUNT)
+        self.halted_for = operator.body().get("halt", "") if operator else ""
+        if account is not None:
+            self._exposure.remember(account.body())
+
+    async def _reconcile(self) -> None:
+        self._compared_at = monotonic()
+        await self._agreement.reconcile()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.tick_s)
+            if not self._ticking:
+                self._ticking = True
+                self._core.put(Priority.TICK, self._look_after)
+
+    async def _look_after(self) -> None:
+        self._ticking = False
+        await self._doubts.resolve()
+        if self.halted_for:
+            await self._cancel_all()
+        self._cancels.retry()
+        if self._reports.is_behind:
+            self._reports.fetch()
+        every_s = self._pace.reconcile_s if self._agreement.agreed else self._pace.recheck_s
+        if monotonic() - self._compared_at >= every_s:
+            await self._reconcile()
+
+    async def _drain(self) -> None:
+        """Take no more proposals, and give requests under way a while to be answered."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while not self._core.is_idle or self._doubts.unresolved:  # noqa: ASYNC110  (no one event says so)
+                    await asyncio.sleep(self._pace.tick_s / 5)
+        except TimeoutError:
+            log.warning("drain.incomplete", in_doubt=sorted(self._core.doubts))
+
+    def _price(self, symbol: str) -> Decimal | None:
+        return self._market(symbol).reference_price
+
+    def _now_s(self) -> float:
+        return self._core.clock().timestamp()

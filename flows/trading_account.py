@@ -1,0 +1,94 @@
+"""The account as risk sees it: what it is worth, what it lost, how much is open, how much went wrong lately."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from tasks.broker.port import Account
+from tasks.orders.account import Book, Limits, Market, TradingState
+from tasks.orders.order import ZERO, Order
+from tasks.orders.risk import next_state
+
+_MINUTE_S = 60.0
+
+
+class Exposure:
+    """What the limits are held against.
+
+    Args:
+        limits: What is allowed.
+        market: What is known of a symbol right now.
+
+    Attributes:
+        equity: As the broker last said, None before it did.
+        reducing: The day's loss leaves only what closes positions; ends with the day.
+    """
+
+    def __init__(self, limits: Limits, market: Callable[[str], Market]) -> None:
+        self.limits, self._market = limits, market
+        self.equity: Decimal | None = None
+        self.reducing = False
+        self._peak, self._day, self._day_equity = ZERO, date.min, ZERO
+        self._orders: deque[tuple[float, str]] = deque()
+        self._troubles: deque[float] = deque()
+
+    def measure(self, account: Account, now: datetime) -> None:
+        """Take over what the broker says the account is worth."""
+        if now.date() != self._day:
+            self._day, self._day_equity, self.reducing = now.date(), account.equity, False
+        self.equity, self._peak = account.equity, max(self._peak, account.equity)
+
+    def memory(self) -> dict[str, Any]:
+        """Return what a restart must not forget: or a crash would forgive every loss."""
+        return {
+            "equity": self.equity,
+            "peak": self._peak,
+            "day": self._day.isoformat(),
+            "day_equity": self._day_equity,
+            "reducing": self.reducing,
+        }
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Take up what an earlier process knew."""
+        self._peak, self._day_equity = Decimal(memory["peak"]), Decimal(memory["day_equity"])
+        self._day, self.reducing = date.fromisoformat(memory["day"]), memory["reducing"]
+
+    def ordered(self, symbol: str, now_s: float) -> None:
+        """Count an order towards the rate limits."""
+        self._orders.append((now_s, symbol))
+
+    def trouble(self, now_s: float) -> None:
+        """Count an order that was rejected or went into doubt."""
+        self._troubles.append(now_s)
+
+    def forgive(self) -> None:
+        """Forget troubles, once a person has looked at them; the peak starts anew from what is left."""
+        self._troubles.clear()
+        self._peak = self.equity or ZERO
+
+    def called_for(self, book: Book, now_s: float) -> TradingState:
+        """Return the state that losses and troubles call for."""
+        while self._troubles and now_s - self._troubles[0] >= _MINUTE_S:
+            self._troubles.popleft()
+        return next_state(book, self.limits, troubles_last_minute=len(self._troubles))
+
+    def book(self, state: TradingState, positions: dict[str, Decimal], orders: tuple[Order, ...], now_s: float) -> Book:
+        """Return the account at this moment: everything open or in doubt counts as if it filled."""
+        while self._orders and now_s - self._orders[0][0] >= _MINUTE_S:
+            self._orders.popleft()
+        symbols = {*positions, *(order.request.symbol for order in orders)}
+        prices = {symbol: self._market(symbol).reference_price for symbol in symbols}
+        return Book(
+            state,
+            self.equity,
+            positions,
+            {symbol: price for symbol, price in prices.items() if price is not None},
+            orders,
+            tuple(self._orders),
+            ZERO if self.equity is None else self.equity - self._day_equity,
+            self._peak,
+        )

@@ -1,0 +1,140 @@
+"""Holding journal and broker against each other: at start, after every break, every minute, and until they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+
+from flows.trading_core import Core, Priority, log
+from flows.trading_doubt import Doubts
+from flows.trading_reports import Reports
+from tasks.broker.port import Account, BrokerFill, BrokerOrder
+from tasks.errors import TransientError
+from tasks.journal.entries import Entry, Kind
+from tasks.orders.order import UNCERTAIN, ZERO, Status
+
+#: Younger differences may be fills on their way.
+GRACE_S = 5.0
+
+_Difference = tuple[Decimal, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the broker says at one moment.
+
+    Attributes:
+        absent: Orders of ours that worked before it was asked, and are not among its open ones.
+    """
+
+    open_orders: list[BrokerOrder]
+    account: Account
+    fills: list[BrokerFill]
+    absent: frozenset[str]
+
+
+class Agreement:
+    """Whether broker and journal agree on orders and positions.
+
+    Args:
+        core: The desk's world.
+        reports: Takes over what the broker says.
+        doubts: Asks about orders that are missing.
+        measured: Hears what the account is worth.
+        halt: Stops trading, for a reason.
+        grace_s: How long a difference may last before it halts.
+
+    Attributes:
+        agreed: They agree, and nothing is in doubt that an earlier process left.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        reports: Reports,
+        doubts: Doubts,
+        *,
+        measured: Callable[[Account], Awaitable[None]],
+        halt: Callable[[str], Awaitable[None]],
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._core, self._reports, self._doubts = core, reports, doubts
+        self._measured, self._halt, self._grace_s = measured, halt, grace_s
+        self.agreed = False
+        self._asking = self._again = False
+        self._differing: dict[str, tuple[_Difference, datetime]] = {}
+
+    async def reconcile(self) -> None:
+        """Begin to compare; where that is under way, do it again afterwards."""
+        self._again = self._asking
+        if not self._asking:
+            self._asking = True
+            self._core.spawn(self._ask())
+
+    async def _ask(self) -> None:
+        broker = self._core.broker
+        working = {key for key, order in self._core.working.items() if order.status not in _UNKNOWN_TO_BROKER}
+        try:
+            open_orders = await broker.open_orders()
+            account = await broker.account()
+            fills = await broker.fills(self._reports.since)
+        except TransientError as error:
+            self._core.put(Priority.REPLY, partial(self._failed, str(error)))
+            return
+        absent = frozenset(working - {seen.client_order_id for seen in open_orders})
+        self._core.put(Priority.REPLY, partial(self._judge, _Told(open_orders, account, fills, absent)))
+
+    async def _failed(self, reason: str) -> None:
+        log.warning("reconcile.failed", error=reason)
+        self._asking = self.agreed = False
+
+    async def _judge(self, told: _Told) -> None:
+        for fill in told.fills:
+            await self._reports.take_fill(fill)
+        for seen in told.open_orders:
+            order = self._core.order(seen.client_order_id)
+            if order is None or not order.is_terminal:  # one that ended meanwhile is newer than the list
+                await self._reports.adopt(seen, "open orders")
+        for identifier in told.absent:
+            order = self._core.working.get(identifier)
+            if order is not None:
+                self._doubts.ask(order)  # one question of its own before any conclusion
+        await self._measured(told.account)
+        await self._compare(told.account)
+        self._asking = False
+        if self._again:
+            await self.reconcile()
+
+    async def _compare(self, account: Account) -> None:
+        now, core = self._core.clock(), self._core
+        ours = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account}
+        found = {s: (ours.get(s, ZERO), account.positions.get(s, ZERO)) for s in {*ours, *account.positions}}
+        differing = {symbol: pair for symbol, pair in found.items() if pair[0] != pair[1]}
+        before, self._differing = self._differing, {}
+        for symbol, pair in differing.items():
+            known = before.get(symbol)
+            since = known[1] if known and known[0] == pair else now
+            self._differing[symbol] = (pair, since)
+        self.agreed = not differing and not self._doubts.unresolved
+        if differing:
+            await self._disagreed(differing, now, is_news=differing.keys() != before.keys())
+
+    async def _disagreed(self, differing: dict[str, _Difference], now: datetime, *, is_news: bool) -> None:
+        if is_news:
+            told = {symbol: {"journal": ours, "broker": theirs} for symbol, (ours, theirs) in differing.items()}
+            await self._core.commit(Entry(Kind.RECONCILE, body={"differing": told}))
+        doubtful = {order.request.symbol for order in self._core.working.values() if order.status in UNCERTAIN}
+        lasting = [
+            symbol
+            for symbol, (_, since) in self._differing.items()
+            if (now - since).total_seconds() >= self._grace_s and symbol not in doubtful
+        ]
+        if lasting:
+            names = ", ".join(f"{s} (journal {differing[s][0]}, broker {differing[s][1]})" for s in sorted(lasting))
+            await self._halt(f"journal and broker disagree on the position of {names}")
+
+
+_UNKNOWN_TO_BROKER = UNCERTAIN | {Status.INITIALIZED}

@@ -1,0 +1,72 @@
+"""Cancelling orders, until the broker says that they ended. Asking twice is safe; forgetting to ask is not."""
+
+from __future__ import annotations
+
+from functools import partial
+from time import monotonic
+
+from flows.trading_core import Adopt, Core, Priority, event, log
+from tasks.broker.port import DefiniteRejection
+from tasks.journal.entries import Entry
+from tasks.orders.lifecycle import Applied
+from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Pending, Status
+from tasks.orders.states import Happening
+
+#: A cancel that was not answered is sent again after so long.
+RETRY_S = 2.0
+_NOT_YET = UNCERTAIN | {Status.INITIALIZED}
+
+
+class Cancels:
+    """Cancel requests of every order. One for an order in doubt waits until the broker acknowledged that order.
+
+    Args:
+        core: The desk's world.
+        adopt: Takes over what the broker says of an order.
+    """
+
+    def __init__(self, core: Core, adopt: Adopt) -> None:
+        self._core, self._adopt = core, adopt
+        self._not_before: dict[str, float] = {}
+        core.followers.append(self._follow)
+
+    async def request(self, identifier: str) -> None:
+        """Note that an order shall be cancelled, and send that as soon as the broker knows the order."""
+        order = self._core.working.get(identifier)
+        if order is not None and order.pending is not Pending.CANCEL:
+            await self._core.commit(event(identifier, Happening.CANCEL_REQUESTED))
+
+    def retry(self) -> None:
+        """Send again what was not answered, also what an earlier process asked for."""
+        for order in self._core.working.values():
+            self._send_due(order)
+
+    def _follow(self, applied: Applied) -> None:
+        self._send_due(applied.order)
+
+    def _send_due(self, order: Order) -> None:
+        identifier = order.request.client_order_id
+        if order.is_terminal:
+            self._not_before.pop(identifier, None)
+        elif order.pending is Pending.CANCEL and order.status not in _NOT_YET:
+            now = monotonic()
+            if now >= self._not_before.get(identifier, now):
+                self._not_before[identifier] = now + RETRY_S
+                self._core.failpoint("K11")
+                self._core.spawn(self._send(order.request))
+
+    async def _send(self, request: OrderRequest) -> None:
+        identifier = request.client_order_id
+        try:
+            seen = await self._core.broker.cancel(identifier, request.symbol)
+        except DefiniteRejection as error:
+            refused = event(identifier, Happening.CANCEL_REFUSED, str(error))
+            self._core.put(Priority.REPLY, partial(self._refused, refused))
+        except Exception as error:  # noqa: BLE001  (whatever went wrong, the order may still work: ask again)
+            log.warning("cancel.unanswered", client_order_id=identifier, error=f"{type(error).__name__}: {error}")
+        else:
+            self._core.failpoint("K12")
+            self._core.put(Priority.REPLY, partial(self._adopt, seen, "cancel"))
+
+    async def _refused(self, refused: Entry) -> None:
+        await self._core.commit(refused)

@@ -1,0 +1,152 @@
+"""What the parts of the order desk share: one queue that one task works off, and the journal before everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from itertools import count
+from typing import Any
+
+import structlog
+
+from tasks.broker.port import Broker, BrokerOrder
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
+from tasks.orders.lifecycle import Applied, Event
+from tasks.orders.order import Order
+from tasks.orders.states import Happening
+
+log = structlog.get_logger("flows.trading")
+
+Handler = Callable[[], Coroutine[Any, Any, None]]
+#: Takes over what the broker says of an order, and where it said so.
+Adopt = Callable[[BrokerOrder, str], Coroutine[Any, Any, None]]
+
+
+class Priority(IntEnum):
+    """What is handled before what, however long it waited."""
+
+    HALT = 0
+    CANCEL = 1
+    REPLY = 2
+    TICK = 3
+    PROPOSAL = 4
+
+
+@dataclass(slots=True)
+class Doubt:
+    """An order that the broker has to be asked about.
+
+    Attributes:
+        sent_at: When its last request was sent, or when the question arose.
+        decided_at: When its signal was decided.
+        not_found: Answers "not found" that count.
+        asked_after_s: How long after `sent_at` the last of them was asked for.
+        busy: A request about it is under way.
+        given_up: Nobody can tell; a person was called.
+    """
+
+    sent_at: datetime
+    decided_at: datetime
+    not_found: int = 0
+    asked_after_s: float = 0.0
+    busy: bool = False
+    given_up: bool = False
+
+
+class Core:
+    """The one task's world: every change of an order happens in a handler of its queue.
+
+    Args:
+        journal: Open, and ours alone.
+        broker: The account's broker.
+        account: Its name in ids and tables.
+        clock: The wall clock, UTC.
+        failpoint: Called with the name of every point at which a crash must be survived.
+        on_change: Hears of every order that changed, after it is durable.
+
+    Attributes:
+        working: Every order that has not ended.
+        doubts: Every order that the broker has to be asked about.
+        followers: Called with whatever a commit did to an order.
+        errands: What is being done beside the queue.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        broker: Broker,
+        account: str,
+        clock: Callable[[], datetime],
+        failpoint: Callable[[str], None],
+        on_change: Callable[[Order], None],
+    ) -> None:
+        self.journal, self.broker, self.account = journal, broker, account
+        self.clock, self.failpoint, self._on_change = clock, failpoint, on_change
+        self.working = {key: order for key, order in journal.state.orders.items() if not order.is_terminal}
+        self.doubts: dict[str, Doubt] = {}
+        self.followers: list[Callable[[Applied], None]] = []
+        self.errands: set[asyncio.Task[None]] = set()
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Handler]] = asyncio.PriorityQueue()
+        self._numbers = count()
+        self._group: asyncio.TaskGroup | None = None
+        self._handling = False
+
+    def order(self, identifier: str) -> Order | None:
+        """Return an order as it stands, None for an unknown one."""
+        return self.journal.state.orders.get(identifier)
+
+    def put(self, priority: Priority, handler: Handler) -> None:
+        """Have something handled once everything more urgent is."""
+        self._queue.put_nowait((priority, next(self._numbers), handler))
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside the queue: talk to the broker. Whatever comes of it has to be put into the queue."""
+        assert self._group is not None  # noqa: S101  (set before anything is handled)
+        errand = self._group.create_task(work)
+        self.errands.add(errand)
+        errand.add_done_callback(self.errands.discard)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be handled."""
+        return not self._handling and self._queue.empty()
+
+    async def consume(self, group: asyncio.TaskGroup) -> None:
+        """Handle what is put into the queue, one after the other, for ever."""
+        self._group = group
+        while True:
+            self._handling = False
+            _, _, handler = await self._queue.get()
+            self._handling = True
+            await handler()
+
+    async def commit(self, *entries: Entry) -> list[Applied]:
+        """Write entries durably, then tell who follows; returns what they did to orders."""
+        if not entries:
+            return []
+        changes = await self.journal.commit(entries)
+        done = [change.applied for change in changes if change.applied is not None]
+        for applied in done:
+            self._tell(applied)
+        return done
+
+    def _tell(self, applied: Applied) -> None:
+        order, identifier = applied.order, applied.order.request.client_order_id
+        if order.is_terminal:
+            self.working.pop(identifier, None)
+        else:
+            self.working[identifier] = order
+        if applied.anomaly or applied.alert:
+            log.warning("order.odd", client_order_id=identifier, anomaly=applied.anomaly, alert=applied.alert)
+        self._on_change(order)
+        for follow in self.followers:
+            follow(applied)
+
+
+def event(identifier: str, kind: Happening, reason: str = "") -> Entry:
+    """Return the entry for something that happened to an order."""
+    return Entry(Kind.EVENT, identifier, Event(kind, reason=reason))

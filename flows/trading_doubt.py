@@ -1,0 +1,200 @@
+"""Sending orders, and finding out what became of those whose outcome is unknown: after a lost reply or a crash alike.
+
+An order is sent again only where `tasks.orders.guarantees.next_step` says that its absence is proved, under the same
+id, and only if risk would still let it pass. An order the broker once acknowledged is never sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from time import perf_counter
+
+from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
+from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError
+from tasks.errors import TransientError
+from tasks.journal.entries import Entry, Kind
+from tasks.orders.guarantees import Step, next_step
+from tasks.orders.lifecycle import Applied
+from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Status
+from tasks.orders.states import Happening
+
+#: An adapter that does not answer for so long is taken as one that does not know.
+SUBMIT_TIMEOUT_S = 30.0
+
+
+class Doubts:
+    """Every order from its sending to its answer.
+
+    Args:
+        core: The desk's world.
+        adopt: Takes over what the broker says of an order.
+        objection: Why an order must not be sent again now, empty where it may.
+        skew_s: How far our clock and the broker's may be apart.
+        step: The rule; tests put broken ones here.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        *,
+        adopt: Adopt,
+        objection: Callable[[Order, Doubt], str],
+        skew_s: float,
+        step: Callable[..., Step] = next_step,
+    ) -> None:
+        self._core, self._adopt, self._objection = core, adopt, objection
+        self._skew_s, self._step = skew_s, step
+        core.followers.append(self._follow)
+
+    @property
+    def unresolved(self) -> bool:
+        """Whether an order's outcome is unknown and may yet be found out."""
+        return any(not doubt.given_up for doubt in self._core.doubts.values())
+
+    def submit(self, request: OrderRequest, sent_at: datetime, decided_at: datetime) -> None:
+        """Send an order whose intent is committed."""
+        self._core.doubts[request.client_order_id] = Doubt(sent_at, decided_at, busy=True)
+        self._core.spawn(self._submit(request, sent_at))
+
+    async def recall(self) -> None:
+        """Take up every order that an earlier process left without an answer, timed from its last intent to send."""
+        core, entries = self._core, []
+        for identifier, order in core.working.items():
+            if order.status in UNCERTAIN:
+                core.doubts[identifier] = self._recalled(identifier)
+            if order.status is Status.SUBMITTING:
+                lost = "the process ended before an answer was on record"
+                entries.append(event(identifier, Happening.OUTCOME_UNKNOWN, lost))
+        await core.commit(*entries)
+
+    async def resolve(self) -> None:
+        """Do the next thing about every order in doubt."""
+        now = self._core.clock()
+        for identifier, doubt in list(self._core.doubts.items()):
+            order = self._core.order(identifier)
+            if order is None or doubt.busy or doubt.given_up:
+                continue
+            since_s = (now - doubt.sent_at).total_seconds()
+            profile = self._core.broker.profile
+            step = self._step(profile, since_sent_s=since_s, not_found=doubt.not_found, skew_s=self._skew_s)
+            if step is Step.QUERY:
+                self._ask(order.request, doubt, since_s)
+            elif step is Step.PROVED_ABSENT:
+                await self._absent(order, doubt, since_s)
+            elif step is Step.GIVE_UP:
+                await self._give_up(identifier, doubt, "the broker neither finds it nor proves its absence")
+
+    def ask(self, order: Order) -> None:
+        """Ask the broker about an order at once; an answer "not found" counts for nothing yet."""
+        now = self._core.clock()
+        doubt = self._core.doubts.setdefault(order.request.client_order_id, Doubt(now, now))
+        if not doubt.busy and not doubt.given_up:
+            self._ask(order.request, doubt, None)
+
+    def _follow(self, applied: Applied) -> None:
+        if applied.query and applied.order.request.client_order_id not in self._core.doubts:
+            self.ask(applied.order)
+
+    def _recalled(self, identifier: str) -> Doubt:
+        sent_ns, decided_at = 0, None
+        for line in self._core.journal.lines(identifier):
+            body = line.body()
+            intended = line.kind == Kind.EVENT and body.kind is Happening.SUBMIT_INTENDED
+            if intended or line.kind == Kind.SEND:
+                sent_ns = line.wall_ns
+            elif line.kind == Kind.SIGNAL:
+                decided_at = datetime.fromisoformat(body["decided_at"])
+        sent_at = datetime.fromtimestamp(sent_ns / 1e9, self._core.clock().tzinfo)
+        return Doubt(sent_at, decided_at or sent_at)
+
+    async def _submit(self, request: OrderRequest, sent_at: datetime) -> None:
+        core, began = self._core, perf_counter()
+        try:
+            async with asyncio.timeout(SUBMIT_TIMEOUT_S):
+                found = await core.broker.submit(request, sent_at)
+        except DefiniteRejection as error:
+            happening, said = Happening.REJECTED, str(error)
+        except NotSentError as error:
+            happening, said = Happening.NOT_SENT, str(error)
+        except Exception as error:  # noqa: BLE001  (whatever else went wrong, the order may be at the broker)
+            happening, said = Happening.OUTCOME_UNKNOWN, f"{type(error).__name__}: {error}"
+        else:
+            core.put(Priority.REPLY, partial(self._adopt, found, f"submit, {perf_counter() - began:.3f} s"))
+            return
+        core.put(Priority.REPLY, partial(self._failed, request.client_order_id, happening, said))
+
+    async def _failed(self, identifier: str, happening: Happening, said: str) -> None:
+        self._core.failpoint("K7")
+        (applied,) = await self._core.commit(event(identifier, happening, said))
+        self._core.failpoint("K8")
+        doubt = self._core.doubts.get(identifier)
+        if doubt is None:
+            return
+        doubt.busy, doubt.not_found = False, 0
+        if applied.order.status not in UNCERTAIN:
+            self._core.doubts.pop(identifier, None)
+
+    def _ask(self, request: OrderRequest, doubt: Doubt, counts_at_s: float | None) -> None:
+        doubt.busy = True
+        self._core.spawn(self._query(request, counts_at_s))
+
+    async def _query(self, request: OrderRequest, counts_at_s: float | None) -> None:
+        identifier = request.client_order_id
+        try:
+            found = await self._core.broker.query(identifier, request.symbol)
+        except TransientError as error:
+            log.warning("query.failed", client_order_id=identifier, error=str(error))
+            self._core.put(Priority.TICK, partial(self._unanswered, identifier))
+            return
+        self._core.failpoint("K13")
+        self._core.put(Priority.REPLY, partial(self._answered, identifier, found, counts_at_s))
+
+    async def _unanswered(self, identifier: str) -> None:
+        doubt = self._core.doubts.get(identifier)
+        if doubt is not None:
+            doubt.busy = False
+
+    async def _answered(self, identifier: str, found: BrokerOrder | None, counts_at_s: float | None) -> None:
+        if found is not None:
+            await self._adopt(found, "query")
+            return
+        doubt = self._core.doubts.get(identifier)
+        if doubt is None:
+            return  # an answer came another way meanwhile
+        doubt.busy = False
+        if counts_at_s is not None:
+            doubt.not_found, doubt.asked_after_s = doubt.not_found + 1, counts_at_s
+        await self._core.commit(event(identifier, Happening.NOT_FOUND, "the broker does not find it"))
+
+    async def _absent(self, order: Order, doubt: Doubt, since_s: float) -> None:
+        """Send an order again that cannot become two, or put down that it was never placed."""
+        request, now = order.request, self._core.clock()
+        seen = order.status not in UNCERTAIN or bool(order.broker_order_ids or order.fills)
+        objection = "the broker knew it once" if seen else self._objection(order, doubt)
+        if not objection:
+            again = {"again": True, "because": "its absence was proved", "since_sent_s": round(since_s, 3)}
+            await self._core.commit(Entry(Kind.SEND, request.client_order_id, again))
+            self._core.failpoint("K14")
+            self.submit(request, now, doubt.decided_at)
+            return
+        # Where ids are unique for ever, sending again needs no proof; "never placed" does.
+        conclusive_s = self._core.broker.profile.conclusive_after_s(self._skew_s)
+        if doubt.asked_after_s >= conclusive_s:
+            await self._put_down(request.client_order_id, doubt, objection)
+        elif since_s >= conclusive_s:
+            self._ask(request, doubt, since_s)
+
+    async def _put_down(self, identifier: str, doubt: Doubt, reason: str) -> None:
+        (applied,) = await self._core.commit(event(identifier, Happening.PROVED_ABSENT, reason))
+        if applied.order.status in UNCERTAIN:
+            await self._give_up(identifier, doubt, "the broker forgot an order it had acknowledged")
+        else:
+            self._core.doubts.pop(identifier, None)
+
+    async def _give_up(self, identifier: str, doubt: Doubt, reason: str) -> None:
+        doubt.given_up = True
+        await self._core.commit(Entry(Kind.ANOMALY, identifier, {"in_doubt": reason}))
+        log.error("order.in_doubt", client_order_id=identifier, reason=reason)

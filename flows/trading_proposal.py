@@ -1,0 +1,79 @@
+"""What strategies hand to the order desk, and how often the desk looks after things by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from flows.trading_agreement import GRACE_S
+from tasks.orders.identity import client_order_id
+from tasks.orders.order import OrderRequest, OrderType, Side, TimeInForce
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An order that a strategy wants.
+
+    Attributes:
+        strategy: Who wants it.
+        symbol: In the broker's spelling.
+        side: Which way.
+        quantity: Base asset.
+        signal_key: What it was decided on; the same key never becomes two orders.
+        decided_at: When, by the wall clock.
+        order_type: How the price is chosen.
+        limit_price: For a limit order.
+        time_in_force: How long it works.
+        leg: Tells several orders of one signal apart.
+    """
+
+    strategy: str
+    symbol: str
+    side: Side
+    quantity: Decimal
+    signal_key: str
+    decided_at: datetime
+    order_type: OrderType = OrderType.MARKET
+    limit_price: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.IOC
+    leg: str = ""
+
+    def request(self, account: str) -> OrderRequest:
+        """Return the one order that this can become.
+
+        Raises:
+            InputError: No broker could take it, or a part of its name is missing.
+        """
+        identifier = client_order_id(account, self.strategy, self.signal_key, self.leg)
+        return OrderRequest(
+            identifier,
+            account,
+            self.symbol,
+            self.side,
+            self.quantity,
+            self.order_type,
+            self.limit_price,
+            self.time_in_force,
+            strategy=self.strategy,
+            signal_key="|".join((self.strategy, self.signal_key, self.leg)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the desk looks after things by itself, in seconds.
+
+    Attributes:
+        tick_s: Doubts, unanswered cancels and missing fills.
+        recheck_s: Journal against broker while they do not agree.
+        reconcile_s: The same while they do.
+        grace_s: How long positions may differ before trading halts.
+        skew_s: How far our clock and the broker's may be apart.
+    """
+
+    tick_s: float = 0.25
+    recheck_s: float = 1.0
+    reconcile_s: float = 60.0
+    grace_s: float = GRACE_S
+    skew_s: float = 1.0

@@ -1,0 +1,273 @@
+"""The order desk on paper: nothing is placed twice, nothing is lost, and whatever looks wrong stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import InputError
+from tasks.journal.entries import Kind
+from tasks.orders.account import Limits, TradingState
+from tasks.orders.order import Side, Status
+from tests.flows.trading_rig import SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
+
+
+async def bought(rig: Rig, number: int = 1) -> str:
+    """Have one unit bought at the market."""
+    await rig.until_state(TradingState.ACTIVE)
+    identifier = rig.desk.propose(proposal(number))
+    await rig.until_status(identifier, Status.FILLED)
+    return identifier
+
+
+async def resting(rig: Rig, number: int = 1) -> str:
+    """Have an order wait at 99."""
+    await rig.until_state(TradingState.ACTIVE)
+    identifier = rig.desk.propose(proposal(number, limit=99))
+    await rig.until_status(identifier, Status.ACCEPTED)
+    return identifier
+
+
+async def test_an_order_is_journaled_before_it_is_sent(tmp_path: Path) -> None:
+    """Signal, order, verdict and intent stand before the reply; the fill makes the position."""
+    async with trading(tmp_path) as rig:
+        identifier = await bought(rig)
+        assert rig.kinds(identifier)[:4] == ["signal", "created", "risk", "event"]
+        assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(1)}
+        assert rig.broker.submits == [identifier]
+
+
+async def test_the_same_signal_is_the_same_order(tmp_path: Path) -> None:
+    """Proposed twice, and again after a restart, a signal is one order."""
+    async with trading(tmp_path) as rig:
+        identifier = await bought(rig)
+        assert rig.desk.propose(proposal(1)) == identifier
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.desk.propose(proposal(1))
+        await bought(rig, 2)
+        assert rig.broker.submits == [rig.desk.propose(proposal(2))]
+        assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(2)}
+
+
+async def test_a_rejection_is_final(tmp_path: Path) -> None:
+    """What the broker refuses in so many words is rejected, and not sent again."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.paper.halt(SYMBOL)
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.REJECTED)
+        assert "halted" in rig.order(identifier).reason
+        assert rig.broker.submits == [identifier]
+
+
+async def test_a_denial_is_journaled_with_its_reason(tmp_path: Path) -> None:
+    """An order that risk refuses never reaches the broker; the line says which control and what it saw."""
+    async with trading(tmp_path, market=market_at(None)) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.DENIED)
+        verdict = next(body["verdict"] for body in rig.bodies(Kind.RISK) if "verdict" in body)
+        assert verdict["refused_by"] == "data_quality"
+        assert "reference price" in rig.order(identifier).reason
+        assert rig.broker.submits == []
+
+
+async def test_nonsense_is_the_callers_error(tmp_path: Path) -> None:
+    """An order no broker could take is refused where it is asked for."""
+    async with trading(tmp_path) as rig:
+        with pytest.raises(InputError, match="quantity above 0"):
+            rig.desk.propose(proposal(quantity="0"))
+
+
+async def test_a_lost_reply_is_doubt_and_then_the_truth(tmp_path: Path) -> None:
+    """An order whose reply was lost is in doubt, never rejected; the query finds it, and it is sent once."""
+
+    def lossy(broker: FaultyBroker) -> None:
+        broker.lose_replies = broker.mute = True
+
+    async with trading(tmp_path, prepare=lossy) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.FILLED)
+        said = [line.body().kind.value for line in rig.journal.lines(identifier) if line.kind == Kind.EVENT]
+        assert "outcome_unknown" in said
+        assert "rejected" not in said
+        assert rig.broker.submits == [identifier]
+
+
+async def test_what_never_arrived_is_sent_again_under_its_id(tmp_path: Path) -> None:
+    """An order that the broker never got is sent again, under the same id, and the journal says why."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.swallow = True
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.IN_DOUBT)
+        rig.broker.swallow = False
+        await rig.until_status(identifier, Status.FILLED)
+        assert set(rig.broker.submits) == {identifier}
+        assert "send" in rig.kinds(identifier)
+        assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(1)}
+
+
+async def test_a_silent_broker_keeps_doubt(tmp_path: Path) -> None:
+    """While nobody answers, an order stays in doubt, is not sent again, and blocks its symbol."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.lose_replies = rig.broker.mute = rig.broker.down = True
+        doubtful = rig.desk.propose(proposal(1))
+        await rig.until_status(doubtful, Status.IN_DOUBT)
+        blocked = rig.desk.propose(proposal(2))
+        await rig.until_status(blocked, Status.DENIED)
+        assert rig.status(doubtful) is Status.IN_DOUBT
+        rig.broker.down = False
+        await rig.until_status(doubtful, Status.FILLED)
+        assert rig.broker.submits == [doubtful]
+
+
+async def test_fills_the_stream_lost_are_fetched(tmp_path: Path) -> None:
+    """A snapshot that speaks of fills nobody told makes the desk ask for them."""
+    async with trading(tmp_path, prepare=lambda broker: setattr(broker, "mute", True)) as rig:
+        identifier = await resting(rig)
+        rig.broker.paper.on_trade(SYMBOL, 98, 5, now())
+        await rig.until_status(identifier, Status.FILLED)
+        assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(1)}
+
+
+async def test_a_cancel_ends_an_order(tmp_path: Path) -> None:
+    """A cancelled order ends, after exactly one request to the broker."""
+    async with trading(tmp_path) as rig:
+        identifier = await resting(rig)
+        rig.desk.cancel(identifier)
+        rig.desk.cancel(identifier)
+        await rig.until_status(identifier, Status.CANCELED)
+        await bought(rig, 2)
+        assert rig.broker.cancels == [identifier]
+
+
+async def test_a_cancel_of_an_order_in_doubt_waits_for_its_ack(tmp_path: Path) -> None:
+    """A cancel is not sent before the broker knows the order, and not forgotten either."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.released = asyncio.Event()
+        identifier = rig.desk.propose(proposal(limit=99))
+        await rig.until(lambda: rig.broker.submits == [identifier], "the submit is under way")
+        rig.desk.cancel(identifier)
+        await rig.until(lambda: rig.order(identifier).pending.value == "cancel", "the wish is on record")
+        assert rig.broker.cancels == []
+        rig.broker.released.set()
+        await rig.until_status(identifier, Status.CANCELED)
+        assert rig.broker.cancels == [identifier]
+
+
+async def test_a_cancel_without_an_answer_is_asked_again(tmp_path: Path) -> None:
+    """A cancel whose reply was lost is not taken for a refusal; the order's end is learned."""
+    async with trading(tmp_path, prepare=lambda broker: setattr(broker, "mute", True)) as rig:
+        identifier = await resting(rig)
+        rig.broker.lose_replies = True
+        rig.desk.cancel(identifier)
+        await rig.until_status(identifier, Status.CANCELED)
+
+
+async def test_a_halt_cancels_and_stays(tmp_path: Path) -> None:
+    """A halt cancels what is open, denies what comes, and holds across a restart until a person clears it."""
+    async with trading(tmp_path) as rig:
+        identifier = await resting(rig)
+        rig.desk.halt("the button")
+        await rig.until_status(identifier, Status.CANCELED)
+    async with trading(tmp_path) as rig:
+        denied = rig.desk.propose(proposal(2))
+        await rig.until_status(denied, Status.DENIED)
+        assert (rig.desk.state, rig.desk.halted_for) == (TradingState.HALTED, "the button")
+        rig.desk.clear("somebody")
+        await bought(rig, 3)
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+
+
+async def test_a_halt_that_died_half_way_is_finished(tmp_path: Path) -> None:
+    """Orders that a halted process did not get to cancel are cancelled by the next one."""
+    async with trading(tmp_path) as rig:
+        identifier = await resting(rig)
+        rig.desk._core.working.clear()  # a crash between the halt's line and the cancels
+        rig.desk.halt("the button")
+        await rig.until_state(TradingState.HALTED)
+    async with trading(tmp_path) as rig:
+        await rig.until_status(identifier, Status.CANCELED)
+
+
+async def test_a_restart_takes_up_what_was_left(tmp_path: Path) -> None:
+    """An order whose reply never came is found after a restart, with what filled meanwhile, and sent once."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.lose_replies = rig.broker.mute = rig.broker.down = True
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.IN_DOUBT)
+        rig.desk._core.doubts[identifier].given_up = True  # so that the end need not wait for an answer
+    async with trading(tmp_path) as rig:
+        assert rig.desk.state is TradingState.RECONCILING
+        await rig.until_state(TradingState.ACTIVE)
+        assert rig.status(identifier) is Status.FILLED
+        assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(1)}
+        assert rig.broker.submits == []
+
+
+async def test_an_unknown_order_of_ours_halts(tmp_path: Path) -> None:
+    """An order of our making that the journal does not know means a lost journal."""
+    async with trading(tmp_path) as rig:
+        await resting(rig)
+    for path in tmp_path.glob("orders.sqlite*"):
+        path.unlink()
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.HALTED)
+        assert "the journal does not know" in rig.desk.halted_for
+
+
+async def test_positions_that_differ_halt(tmp_path: Path) -> None:
+    """A difference that lasts stops trading, and both figures are on record; nothing is traded meanwhile."""
+    async with trading(tmp_path) as rig:
+        await bought(rig)
+        rig.broker.extra = Decimal(3)
+        await rig.until_state(TradingState.HALTED)
+        assert "journal 1, broker 4" in rig.desk.halted_for
+        assert rig.bodies(Kind.RECONCILE)[-1]["differing"] == {SYMBOL: {"journal": "1", "broker": "4"}}
+
+
+async def test_a_difference_that_heals_does_not_halt(tmp_path: Path) -> None:
+    """A fill that is late makes entries wait, not stop."""
+
+    def stranger(broker: FaultyBroker) -> None:
+        broker.extra = Decimal(1)
+
+    async with trading(tmp_path, prepare=stranger) as rig:
+        await rig.until(lambda: bool(rig.bodies(Kind.RECONCILE)), "the difference is on record")
+        rig.broker.extra = Decimal(0)
+        await bought(rig)
+
+
+async def test_three_rejections_halt(tmp_path: Path) -> None:
+    """Orders that keep being refused stop trading."""
+    async with trading(tmp_path, limits=Limits()) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.paper.halt(SYMBOL)
+        for number in range(3):
+            await rig.until_status(rig.desk.propose(proposal(number)), Status.REJECTED)
+        await rig.until_state(TradingState.HALTED)
+
+
+async def test_losses_of_the_day_survive_a_restart(tmp_path: Path) -> None:
+    """A crash does not forgive a loss: after it only what closes positions passes, as before."""
+    limits = Limits(max_day_loss=Decimal("0.001"), max_position_fraction=Decimal("0.2"))
+    async with trading(tmp_path, limits=limits) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        await rig.until_status(rig.desk.propose(proposal(quantity="10")), Status.FILLED)
+        rig.quote(bid=79, ask=81)
+        await rig.until_state(TradingState.REDUCING)
+    async with trading(tmp_path, limits=limits) as rig:
+        rig.quote(bid=79, ask=81)
+        await rig.until_state(TradingState.REDUCING)
+        await rig.until_status(rig.desk.propose(proposal(2)), Status.DENIED)
+        await rig.until_status(rig.desk.propose(proposal(3, side=Side.SELL)), Status.FILLED)

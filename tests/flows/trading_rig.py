@@ -1,0 +1,211 @@
+"""An order desk on paper, and a broker in front of it that loses, holds back and hides what a test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+from flows.trading import OrderDesk
+from flows.trading_proposal import Pace, Proposal
+from tasks.broker.matching import Terms
+from tasks.broker.paper import PaperBroker
+from tasks.broker.port import Account, BrokerFill, BrokerOrder, OutcomeUnknownError
+from tasks.errors import TransientError
+from tasks.journal.entries import Kind
+from tasks.journal.journal import Journal
+from tasks.orders.account import Limits, Market, TradingState
+from tasks.orders.guarantees import IdempotencyProfile
+from tasks.orders.order import Order, OrderRequest, OrderType, Side, Status, TimeInForce
+
+SYMBOL = "BTCUSDT"
+QUICK = Pace(tick_s=0.01, recheck_s=0.02, reconcile_s=0.2, grace_s=0.1, skew_s=0.0)
+#: One order is one trouble; tests that halt for troubles set their own.
+LIMITS = Limits(max_doubt_and_rejects=1000, orders_per_minute=1000, symbol_orders_per_minute=1000)
+
+
+def now() -> datetime:
+    """Return the wall clock."""
+    return datetime.now(UTC)
+
+
+def proposal(number: int = 1, side: Side = Side.BUY, limit: int | None = None, quantity: str = "1") -> Proposal:
+    """Return a wish for one unit: at the market, or waiting at a price."""
+    kind, force = (OrderType.LIMIT, TimeInForce.GTC) if limit else (OrderType.MARKET, TimeInForce.IOC)
+    price = Decimal(limit) if limit else None
+    return Proposal("test", SYMBOL, side, Decimal(quantity), f"bar {number}", now(), kind, price, force)
+
+
+@dataclass
+class FaultyBroker:
+    """A paper broker behind a bad line.
+
+    Attributes:
+        lose_replies: Submits and cancels take effect, and their outcome is unknown.
+        swallow: Submits vanish, and their outcome is unknown.
+        holding: While set, submits wait before they reach the broker.
+        hidden: Neither query nor lists show these orders.
+        mute: The stream says nothing.
+        down: No question is answered.
+        extra: Added to the broker's position, as if somebody else had traded.
+        submits: Every id that was submitted.
+    """
+
+    paper: PaperBroker
+    profile: IdempotencyProfile = PaperBroker.profile
+    lose_replies: bool = False
+    swallow: bool = False
+    released: asyncio.Event | None = None
+    hidden: set[str] = field(default_factory=set)
+    mute: bool = False
+    down: bool = False
+    extra: Decimal = Decimal(0)
+    submits: list[str] = field(default_factory=list)
+    cancels: list[str] = field(default_factory=list)
+    name: str = "faulty"
+    is_live: bool = False
+
+    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+        """Place an order, or lose it or its reply."""
+        self.submits.append(request.client_order_id)
+        if self.released is not None:
+            await self.released.wait()
+        if self.swallow:
+            raise OutcomeUnknownError("the line went dead")
+        found = await self.paper.submit(request, sent_at)
+        if self.lose_replies:
+            raise OutcomeUnknownError("the reply was lost")
+        return found
+
+    async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
+        """Cancel an order."""
+        self.cancels.append(client_order_id)
+        found = await self.paper.cancel(client_order_id, symbol)
+        if self.lose_replies:
+            raise OutcomeUnknownError("the reply was lost")
+        return found
+
+    async def query(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
+        """Return an order that is not hidden."""
+        self._asked()
+        return None if client_order_id in self.hidden else await self.paper.query(client_order_id, symbol)
+
+    async def open_orders(self) -> list[BrokerOrder]:
+        """Return open orders that are not hidden."""
+        self._asked()
+        return [one for one in await self.paper.open_orders() if one.client_order_id not in self.hidden]
+
+    async def fills(self, since: datetime) -> list[BrokerFill]:
+        """Return executions of orders that are not hidden."""
+        self._asked()
+        return [one for one in await self.paper.fills(since) if one.client_order_id not in self.hidden]
+
+    async def account(self) -> Account:
+        """Return the account, with what somebody else traded."""
+        self._asked()
+        account = await self.paper.account()
+        held = account.positions.get(SYMBOL, Decimal(0)) + self.extra
+        return Account(account.equity, account.available, {SYMBOL: held} if held else {})
+
+    async def reports(self) -> AsyncIterator[object]:
+        """Yield what happens, unless mute."""
+        async for report in self.paper.reports():
+            if not self.mute:
+                yield report
+
+    async def close(self) -> None:
+        """Release the paper broker."""
+        await self.paper.close()
+
+    def _asked(self) -> None:
+        if self.down:
+            raise TransientError("nobody answers")
+
+
+class Rig:
+    """A desk that runs, and what tests ask of it."""
+
+    def __init__(self, desk: OrderDesk, broker: FaultyBroker, journal: Journal) -> None:
+        self.desk, self.broker, self.journal = desk, broker, journal
+
+    def order(self, identifier: str) -> Order:
+        """Return an order as it stands."""
+        return self.journal.state.orders[identifier]
+
+    def status(self, identifier: str) -> Status | None:
+        """Return where an order stands, None before it is on record."""
+        order = self.journal.state.orders.get(identifier)
+        return order.status if order else None
+
+    def quote(self, bid: float = 99.0, ask: float = 101.0) -> None:
+        """Show the broker a book of ten units each side."""
+        self.broker.paper.on_book(SYMBOL, [(bid, 10.0)], [(ask, 10.0)], now())
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for something, with patience for a busy machine."""
+        try:
+            async with asyncio.timeout(15):
+                while not condition():
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"never happened: {what}; {self.journal.state.orders}") from None
+
+    async def until_status(self, identifier: str, status: Status) -> None:
+        """Wait until an order stands somewhere."""
+        await self.until(lambda: self.status(identifier) is status, f"{identifier} is {status}")
+
+    async def until_state(self, state: TradingState) -> None:
+        """Wait until the account may do something."""
+        await self.until(lambda: self.desk.state is state, f"trading is {state}")
+
+    def kinds(self, identifier: str = "") -> list[str]:
+        """Return the kinds of all lines, or those of an order."""
+        return [line.kind for line in self.journal.lines(identifier or None)]
+
+    def bodies(self, kind: Kind) -> list[dict]:
+        """Return the bodies of all lines of a kind."""
+        return [line.body() for line in self.journal.lines() if line.kind == kind]
+
+
+def market_at(price: Decimal | None = Decimal(100)) -> Callable[[str], Market]:
+    """Return a market that always knows its price."""
+    return lambda symbol: Market(price, Decimal(0))
+
+
+@asynccontextmanager
+async def trading(
+    folder: Path,
+    *,
+    limits: Limits = LIMITS,
+    market: Callable[[str], Market] | None = None,
+    prepare: Callable[[FaultyBroker], None] = lambda broker: None,
+) -> AsyncIterator[Rig]:
+    """Run a desk on a folder's journal and paper account, as often as wanted; it stops clean at the end."""
+    terms = Terms(latency_s=Decimal(0), initial_cash=Decimal(100_000))
+    broker = FaultyBroker(PaperBroker(folder / "paper.sqlite", clock=now, terms=terms))
+    prepare(broker)
+    with Journal(folder / "orders.sqlite") as journal:
+        desk = OrderDesk(
+            journal,
+            broker,  # type: ignore[arg-type]
+            account="paper",
+            limits=limits,
+            market=market or market_at(),
+            clock=now,
+            pace=QUICK,
+        )
+        rig, stop = Rig(desk, broker, journal), asyncio.Event()
+        rig.quote()
+        running = asyncio.create_task(desk.run(stop))
+        try:
+            yield rig
+            stop.set()
+            await running
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+            await broker.close()
