@@ -47,12 +47,13 @@ class FaultyBroker:
     Attributes:
         lose_replies: Submits and cancels take effect, and their outcome is unknown.
         swallow: Submits vanish, and their outcome is unknown.
-        holding: While set, submits wait before they reach the broker.
+        released: Where given, submits wait for it before they reach the broker.
         hidden: Neither query nor lists show these orders.
         mute: The stream says nothing.
         down: No question is answered.
         extra: Added to the broker's position, as if somebody else had traded.
         submits: Every id that was submitted.
+        cancels: Every id whose cancellation was asked for.
     """
 
     paper: PaperBroker
@@ -149,7 +150,7 @@ class Rig:
         """Wait for something, with patience for a busy machine."""
         try:
             async with asyncio.timeout(15):
-                while not condition():
+                while not condition():  # noqa: ASYNC110  (any condition a test can think of)
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise AssertionError(f"never happened: {what}; {self.journal.state.orders}") from None
