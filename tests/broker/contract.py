@@ -37,7 +37,8 @@ class Rig:
         broker: Under test.
         symbol: Something it trades.
         lot: A quantity that the book fills at once.
-        too_much: More than the book shows, and still affordable.
+        too_much: More than the book shows at `deep_price` or better, and still affordable.
+        deep_price: A limit that a buy fills at in part.
         unaffordable: More than the account can pay.
         resting_price: A limit so low that a buy rests.
         trade: Lets the market meet what is there.
@@ -49,6 +50,7 @@ class Rig:
     symbol: str
     lot: Decimal
     too_much: Decimal
+    deep_price: Decimal
     unaffordable: Decimal
     resting_price: Decimal
     trade: Callable[[], Awaitable[None]]
@@ -161,7 +163,7 @@ class BrokerContract:
 
     async def test_more_than_the_book_shows_fills_in_part(self, rig: Rig) -> None:
         """What the book does not hold stays unfilled; the snapshot's filled quantity is the sum of the fills."""
-        request = rig.market("deep", rig.too_much)
+        request = replace(rig.market("deep", rig.too_much), order_type=OrderType.LIMIT, limit_price=rig.deep_price)
         await rig.submit(request)
         order, fills = await rig.ended(request), await rig.fills_of(request)
         assert order.status in (Status.EXPIRED, Status.CANCELED)

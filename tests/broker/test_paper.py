@@ -99,7 +99,7 @@ class TestContract(BrokerContract):
             broker._ledger._db = sqlite3.connect(":memory:")
 
         await trade()
-        return Rig(broker, "BTC", D("0.5"), D(7), D(1000), D(50), trade, lost_replies)
+        return Rig(broker, "BTC", D("0.5"), D(7), D(102), D(1000), D(50), trade, lost_replies)
 
 
 async def test_a_market_order_walks_the_book(broker: PaperBroker) -> None:
