@@ -12,7 +12,7 @@ export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo stop test check format lock clean
+.PHONY: help install demo docs stop test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test: check ## lint, types and the whole suite
 
 demo: install ## the whole research path on real bars, on a market inside the process
 	@$(BIN)/python -m flows.demo
+
+docs: install ## check every link, command and file the pages name, run the tutorial, build the site into site/
+	@$(BIN)/python -m pytest tests/docs tests/docs/tutorial.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
 	@$(BIN)/prefect server stop
@@ -83,4 +87,4 @@ proof-verdict: install ## 200 sweeps of noise and 50 of a planted edge through t
 	@$(BIN)/python -m benchmarks.proof_verdict
 
 clean: ## remove the environment and everything generated
-	rm -rf $(VENV) data reports .prefect
+	rm -rf $(VENV) data reports .prefect site
