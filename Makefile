@@ -46,7 +46,7 @@ demo: install ## the whole research path on real bars, on a market inside the pr
 	@$(BIN)/python -m flows.demo
 
 docs: install ## check every link, command and file the pages name, run the tutorial, build the site into site/
-	@$(BIN)/python -m pytest tests/docs tests/docs/tutorial.py
+	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/tutorial.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
@@ -69,6 +69,9 @@ proof-writers: install ## two processes on one partition, 200 rounds
 
 proof-quality: install ## 78 million bars judged within a minute, every injected defect found (builds a 1 GB lake)
 	@$(BIN)/python -m benchmarks.quality_lake --rows $(or $(ROWS),78840000)
+
+proof-orders: install ## 1,000 kills of the order desk for two classes of broker: nothing twice, nothing lost; broken rules must fail
+	@$(BIN)/python -m benchmarks.proof_orders --kills $(or $(KILLS),1000)
 
 bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
 	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \

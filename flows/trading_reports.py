@@ -59,8 +59,9 @@ class Reports:
 
     @property
     def since(self) -> datetime:
-        """From when on executions have to be asked for."""
-        return self._last_fill_at - LOOK_BACK
+        """From when on executions have to be asked for, by the broker's clock."""
+        spoken_of = (ahead.seen.updated_at for ahead in self._ahead.values())
+        return min((self._last_fill_at, *spoken_of)) - LOOK_BACK
 
     async def listen(self) -> None:
         """Put what the broker's stream says into the queue, for ever."""
