@@ -119,7 +119,11 @@ def sweeps(lake: Lake) -> list[dict[str, Any]]:
     """Return the headline of the sweeps on record, those over the newest bars first."""
     if not lake.exists("sweeps/runs"):
         return []
-    rows = lake.scan("sweeps/runs").select("run_id", "symbol", "interval", "strategy", "verdict", "record").collect()
+    rows = (
+        lake.scan("sweeps/runs")
+        .select("run_id", "symbol", "interval", "strategy", "verdict_passed", "record")
+        .collect()
+    )
     told = [row | {"end": str(json.loads(row.pop("record")).get("end", ""))} for row in rows.to_dicts()]
     return sorted(told, key=lambda row: (row["end"], row["run_id"]), reverse=True)
 
@@ -197,7 +201,8 @@ def _sweeps_table(found: list[dict[str, Any]]) -> Table | str:
     title = f"Sweeps: {len(found):,} on record, those over the newest bars"
     shown = Table("run", "symbol", "interval", "strategy", "bars to", "verdict", title=title, title_justify="left")
     for row in found[:LISTED]:
-        shown.add_row(row["run_id"], row["symbol"], row["interval"], row["strategy"], row["end"][:10], row["verdict"])
+        verdict = "survives" if row["verdict_passed"] else "nothing survives"
+        shown.add_row(row["run_id"], row["symbol"], row["interval"], row["strategy"], row["end"][:10], verdict)
     return shown
 
 
