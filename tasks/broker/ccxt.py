@@ -1,0 +1,305 @@
+"""Any exchange of ccxt as a broker, through the unified API with client order ids. The only file here that knows ccxt.
+
+Its sandbox unless live trading is asked for, and then only where a resend cannot become a second order, or by the
+exchange's name. ccxt's own retries are off, and ccxt's errors hold addresses and signatures, so that none leaves this
+file: only its class, the exchange's code and words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import ccxt.async_support as ccxt
+from pydantic import SecretStr
+
+from tasks.broker.evidence import never_left
+from tasks.broker.exchanges import REFUSING_CANCEL, deadline_fields, known, read_objection, refuses
+from tasks.broker.feed import ReportFeed
+from tasks.broker.polling import Poller
+from tasks.broker.port import (
+    Account,
+    BrokerFill,
+    BrokerOrder,
+    DefiniteRejection,
+    NotSentError,
+    OutcomeUnknownError,
+    Report,
+)
+from tasks.broker.unified import exact, read_fill, read_order
+from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
+from tasks.orders.guarantees import IdempotencyProfile
+from tasks.orders.order import ZERO, OrderRequest
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class CcxtSettings:
+    """Which account of which exchange.
+
+    Attributes:
+        exchange: ccxt's name of it.
+        key: Never printed.
+        secret: Never printed.
+        symbols: What is traded, in ccxt's spelling (``BTC/USDT``); all quoted in one asset.
+        sandbox: The exchange's test environment; False is live.
+        allow_non_idempotent: The exchange's name once more, to trade live where an order in doubt is never sent again.
+        timeout_s: How long an answer is waited for.
+        poll_s: How often orders and fills are asked for.
+    """
+
+    exchange: str
+    key: SecretStr
+    secret: SecretStr
+    symbols: tuple[str, ...]
+    sandbox: bool = True
+    allow_non_idempotent: str = ""
+    timeout_s: float = 10.0
+    poll_s: float = 1.0
+
+
+def open_exchange(settings: CcxtSettings) -> Any:
+    """Return ccxt's client of an exchange, its retries off.
+
+    Raises:
+        ConfigurationError: No such exchange, it has no sandbox, or live trading there is not safe enough.
+    """
+    name = settings.exchange
+    make = getattr(ccxt, name, None) if name in ccxt.exchanges else None
+    if make is None:
+        raise ConfigurationError(f"exchange: expected one of ccxt's {len(ccxt.exchanges)} names, found {name!r}")
+    grade = known(name).profile.grade
+    if not settings.sandbox and not known(name).profile.may_resend and settings.allow_non_idempotent != name:
+        raise ConfigurationError(
+            f"{name} is class {grade.name}: an order in doubt there is never sent again and may need a person. "
+            f"Expected allow_non_idempotent={name!r} to trade live all the same"
+        )
+    exchange = make(
+        {
+            "apiKey": settings.key.get_secret_value(),
+            "secret": settings.secret.get_secret_value(),
+            "timeout": round(settings.timeout_s * 1000),
+            "enableRateLimit": True,
+            "options": {"maxRetriesOnFailure": 0, "warnOnFetchOpenOrdersWithoutSymbol": False},
+        }
+    )
+    if settings.sandbox:
+        if not exchange.urls.get("test"):
+            raise ConfigurationError(f"{name} has no sandbox: trade on paper first, or choose another exchange")
+        exchange.set_sandbox_mode(True)
+    return exchange
+
+
+class CcxtBroker:
+    """An account of an exchange.
+
+    Args:
+        settings: Which.
+        clock: Wall clock, UTC.
+        exchange: ccxt's client, as `open_exchange` makes it.
+    """
+
+    def __init__(self, settings: CcxtSettings, *, clock: Callable[[], datetime], exchange: Any = None) -> None:
+        self.name = f"ccxt:{settings.exchange}"
+        self.is_live = not settings.sandbox
+        self._settings = settings
+        self._known = known(settings.exchange)
+        self.profile: IdempotencyProfile = self._known.profile
+        self._exchange = open_exchange(settings) if exchange is None else exchange
+        self._secrets = (settings.key.get_secret_value(), settings.secret.get_secret_value())
+        self._clock = clock
+        self._feed = ReportFeed()
+        self._poller = Poller(self, self._feed, clock=clock, poll_s=settings.poll_s)
+
+    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+        """Place an order, once. See `Broker.submit`."""
+        identifier, deadline = request.client_order_id, self.profile.deadline_s
+        await self._check_sendable(request)
+        if deadline is not None and (self._clock() - sent_at).total_seconds() > deadline:
+            raise NotSentError(f"{identifier}: its deadline of {deadline} s had passed: not sent")
+        fields: dict[str, Any] = {"clientOrderId": identifier, "maxRetriesOnFailure": 0}
+        if request.limit_price is not None or request.time_in_force.value in ("ioc", "fok"):
+            fields["timeInForce"] = request.time_in_force.value.upper()
+        if request.limit_price is None:
+            fields.pop("timeInForce", None)  # a market order is immediate everywhere, and refused with one on Binance
+        if request.reduce_only:
+            fields["reduceOnly"] = True
+        price = None if request.limit_price is None else float(request.limit_price)
+        try:
+            placed = await self._exchange.create_order(
+                request.symbol,
+                request.order_type.value,
+                request.side.value,
+                float(request.quantity),
+                price,
+                fields | deadline_fields(self._known, sent_at),
+            )
+        except ccxt.BaseError as error:
+            return await self._after_error(request, error)
+        order = read_order(placed, request)
+        if order is None:
+            raise OutcomeUnknownError(f"submit {identifier}: the answer shows no order")
+        self._poller.watch(order)
+        return order
+
+    async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
+        """Cancel an order. See `Broker.cancel`."""
+        found = None
+        if not self._known.lookup:
+            found = await self._for_cancel(client_order_id, symbol)
+        fields = {self._known.lookup: client_order_id} if self._known.lookup else {}
+        try:
+            ended = await self._exchange.cancel_order(found.broker_order_id if found else None, symbol, fields)
+        except ccxt.BaseError as error:
+            said = read_objection(error, self._secrets)
+            if said.kind in REFUSING_CANCEL:
+                raise DefiniteRejection(f"cancel {client_order_id}: {said}") from None
+            kind = NotSentError if _never_left(error) else OutcomeUnknownError
+            raise kind(f"cancel {client_order_id}: {said}") from None
+        order = read_order(ended) or found
+        if order is None:
+            raise OutcomeUnknownError(f"cancel {client_order_id}: the answer shows no order")
+        return order
+
+    async def query(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
+        """Return an order. See `Broker.query`."""
+        if not self._known.lookup:
+            return await self._search(client_order_id, symbol)
+        fields = {self._known.lookup: client_order_id}
+        try:
+            found = await self._exchange.fetch_order(None, symbol, fields)
+        except ccxt.OrderNotFound:
+            return None
+        except ccxt.BaseError as error:
+            raise self._question_failed("order", error) from None
+        return _need(read_order(found))
+
+    async def open_orders(self) -> list[BrokerOrder]:
+        """Return every open order of the settings' symbols. See `Broker.open_orders`."""
+        found = [
+            await self._ask("open orders", self._exchange.fetch_open_orders(one)) for one in self._settings.symbols
+        ]
+        return [_need(read_order(order)) for orders in found for order in orders]
+
+    async def fills(self, since: datetime) -> list[BrokerFill]:
+        """Return every execution of the settings' symbols from `since` on. See `Broker.fills`."""
+        start, told = int(since.timestamp() * 1000), []
+        for symbol in self._settings.symbols:
+            orders: dict[str, str] = {}
+            for trade in await self._ask("trades", self._exchange.fetch_my_trades(symbol, start)):
+                number = str(trade["order"])
+                if number not in orders:
+                    orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
+                told.append(read_fill(trade, orders[number]))
+        return sorted(told, key=lambda one: one.fill.timestamp)
+
+    async def account(self) -> Account:
+        """Return what is held of the settings' symbols, at the middle of their books. See `Broker.account`."""
+        balance = await self._ask("balance", self._exchange.fetch_balance())
+        positions, equity = {}, ZERO
+        quote = self._settings.symbols[0].split("/")[1].split(":")[0]
+        for symbol in self._settings.symbols:
+            held = exact(balance.get(symbol.split("/")[0], {}).get("total"))
+            if held:
+                positions[symbol] = held
+                book = await self._ask("book", self._exchange.fetch_order_book(symbol, 5))
+                best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
+                if not best:
+                    raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
+                equity += held * sum(best, ZERO) / len(best)
+        cash = balance.get(quote, {})
+        return Account(equity + exact(cash.get("total")), exact(cash.get("free")), positions)
+
+    def reports(self) -> AsyncIterator[Report]:
+        """Yield what happens, found by asking at intervals. See `Broker.reports`."""
+        self._poller.start()
+        return self._feed.subscribe()
+
+    async def close(self) -> None:
+        """Stop asking and close connections."""
+        await self._poller.close()
+        await self._exchange.close()
+
+    async def _check_sendable(self, request: OrderRequest) -> None:
+        """Refuse what ccxt would round on its way, before anything is sent; load the exchange's steps first."""
+        name = request.client_order_id
+        try:
+            await self._exchange.load_markets()
+            quantity = self._exchange.amount_to_precision(request.symbol, float(request.quantity))
+            price = request.limit_price
+            rounded = None if price is None else self._exchange.price_to_precision(request.symbol, float(price))
+        except ccxt.BaseError as error:
+            raise NotSentError(f"{name}: {read_objection(error, self._secrets)}: not sent") from None
+        if Decimal(quantity) != request.quantity or (rounded is not None and Decimal(rounded) != price):
+            raise NotSentError(
+                f"{name}: expected quantity and price on the exchange's steps, found {request.quantity} at {price}; "
+                f"nearest {quantity} at {rounded}"
+            )
+
+    async def _after_error(self, request: OrderRequest, error: Exception) -> BrokerOrder:
+        """Return the order whose id is in use, or raise what an error proves. Nothing is sent again."""
+        said = read_objection(error, self._secrets)
+        words = f"submit {request.client_order_id}: {said}"
+        if said.is_duplicate:
+            try:
+                found = await self.query(request.client_order_id, request.symbol)
+            except TransientError:
+                found = None
+            if found is not None:
+                return found
+        elif _never_left(error):
+            raise NotSentError(words) from None
+        elif refuses(self._known, said):
+            raise DefiniteRejection(words) from None
+        raise OutcomeUnknownError(words) from None
+
+    async def _for_cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
+        try:
+            found = await self._search(client_order_id, symbol)
+        except TransientError as error:
+            raise NotSentError(f"cancel {client_order_id}: not looked up: {error}") from None
+        if found is None:
+            raise DefiniteRejection(f"cancel {client_order_id}: no such order")
+        return found
+
+    async def _search(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
+        """Search the lists where the exchange finds no order by our id."""
+        for method, lists in (("fetchOpenOrders", "fetch_open_orders"), ("fetchClosedOrders", "fetch_closed_orders")):
+            if self._exchange.has.get(method):
+                for raw in await self._ask("orders", getattr(self._exchange, lists)(symbol)):
+                    if raw.get("clientOrderId") == client_order_id:
+                        return read_order(raw)
+        return None
+
+    async def _client_id(self, broker_order_id: str, symbol: str) -> str:
+        """Return our id of an order that a trade names by theirs, empty where it is not ours."""
+        raw = await self._ask("order", self._exchange.fetch_order(broker_order_id, symbol))
+        return str(raw.get("clientOrderId") or "")
+
+    async def _ask(self, what: str, question: Awaitable[_T]) -> _T:
+        try:
+            return await question
+        except ccxt.BaseError as error:
+            raise self._question_failed(what, error) from None
+
+    def _question_failed(self, what: str, error: Exception) -> Exception:
+        words = f"{self.name} {what}: {read_objection(error, self._secrets)}"
+        if isinstance(error, ccxt.AuthenticationError):
+            return ConfigurationError(f"{words}: check the key and its rights")
+        if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+            return RateLimitedError(words)
+        return TransientError(words)
+
+
+def _never_left(error: Exception) -> bool:
+    return error.__cause__ is not None and never_left(error.__cause__)
+
+
+def _need(order: BrokerOrder | None) -> BrokerOrder:
+    if order is None:
+        raise ProtocolError("ccxt: an order of an unexpected shape")
+    return order

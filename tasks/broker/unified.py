@@ -1,0 +1,98 @@
+"""Orders and trades in ccxt's unified shape, read. ccxt itself is not needed for that.
+
+Figures are floats there; their shortest spelling is what the exchange wrote, up to fifteen digits.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from tasks.broker.port import BrokerFill, BrokerOrder
+from tasks.errors import ProtocolError
+from tasks.orders.order import ZERO, Fill, OrderRequest, Side, Status
+
+_log = structlog.get_logger(__name__)
+_ENDED = {"canceled": Status.CANCELED, "expired": Status.EXPIRED, "rejected": Status.REJECTED}
+
+
+def read_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | None:
+    """Read an order, None where it is none; what a terse exchange leaves out is taken from what was asked for."""
+    if not raw or not raw.get("id"):
+        return None
+    asked = request.client_order_id if request else ""
+    symbol, side = raw.get("symbol") or (request and request.symbol), raw.get("side") or (request and request.side)
+    quantity = exact(raw.get("amount")) or (request.quantity if request else ZERO)
+    if not symbol or not side or not quantity or (asked and raw.get("clientOrderId") not in (None, asked)):
+        return None
+    filled = exact(raw.get("filled"))
+    stamp = raw.get("lastUpdateTimestamp") or raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0
+    status = _status(raw.get("status"), filled, quantity)
+    return BrokerOrder(
+        client_order_id=str(raw.get("clientOrderId") or asked),
+        broker_order_id=str(raw["id"]),
+        symbol=str(symbol),
+        side=Side(side),
+        quantity=quantity,
+        filled_quantity=filled,
+        status=status,
+        updated_at=datetime.fromtimestamp(stamp / 1000, UTC),
+        reason="" if status not in _ENDED.values() else f"the exchange says {raw.get('status')}",
+        average_price=exact(raw.get("average")) or None,
+    )
+
+
+def _status(word: str | None, filled: Decimal, quantity: Decimal) -> Status:
+    """Return where an order stands; one with an id and no word about it is there, and that is all we know."""
+    if word in _ENDED:
+        return _ENDED[word]
+    if filled >= quantity:
+        return Status.FILLED
+    if word == "closed":
+        return Status.EXPIRED
+    if filled > 0:
+        return Status.PARTIALLY_FILLED
+    return Status.ACCEPTED if word == "open" else Status.PENDING_NEW
+
+
+def read_fill(raw: Any, client_order_id: str) -> BrokerFill:
+    """Read a trade of ours.
+
+    Raises:
+        ProtocolError: It has no id, so that it could not be counted once.
+    """
+    if not raw.get("id"):
+        raise ProtocolError("ccxt: expected a trade with an id, found none: fills could not be counted once")
+    price, quantity = exact(raw["price"]), exact(raw["amount"])
+    return BrokerFill(
+        client_order_id=client_order_id,
+        broker_order_id=str(raw["order"]),
+        symbol=raw["symbol"],
+        side=Side(raw["side"]),
+        fill=Fill(
+            trade_id=str(raw["id"]),
+            price=price,
+            quantity=quantity,
+            fee=quote_fee(raw, price),
+            timestamp=datetime.fromtimestamp(raw["timestamp"] / 1000, UTC),
+        ),
+    )
+
+
+def quote_fee(raw: Any, price: Decimal) -> Decimal:
+    """Return a trade's fee in the quote asset; one in a third asset cannot be valued here and is logged."""
+    fee = raw.get("fee") or {}
+    cost, currency = exact(fee.get("cost")), fee.get("currency")
+    base, quote = raw["symbol"].split(":")[0].split("/")
+    if cost and currency not in (base, quote):
+        _log.warning("fee.not_valued", trade_id=raw["id"], cost=str(cost), currency=currency)
+        return ZERO
+    return cost * price if currency == base else cost
+
+
+def exact(value: Any) -> Decimal:
+    """Return a figure, zero where there is none."""
+    return ZERO if value is None else Decimal(str(value))
