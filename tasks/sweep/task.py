@@ -97,7 +97,12 @@ def sweep_symbol(
         chunk: Most combinations a chunk holds; a killed sweep repeats at most one. None for the engine's own.
         lake_version: Version of the bars to read, as an earlier run recorded it; None for the newest.
         search: How the grid's values are searched: all of them (None), at random, or by Optuna.
+
+    Raises:
+        InputError: Nothing to sweep; see `tasks.sweep.sweep.run_sweep`.
+        LookAheadError: The strategy was caught reading the future; nothing was swept.
     """
+    from tasks.sweep.causality import prove_grid
     from tasks.sweep.store import LakeCheckpoints, read_trials, save, write_trials  # numba and vectorbt: seconds
     from tasks.sweep.sweep import answer, trials_of
 
@@ -120,6 +125,7 @@ def sweep_symbol(
         chunk=chunk,
     )
     question, span = _read(lake, request)
+    prove_grid(lake, request)
     checkpoints = LakeCheckpoints(lake)
     result = answer(
         question,

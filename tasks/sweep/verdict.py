@@ -107,7 +107,8 @@ def _failures(inside: Moments, outside: Moments, details: dict, trades: int) -> 
     if not details["deflated_sharpe_probability"] >= CONFIDENCE and not math.isnan(inside.sharpe):
         found.append(
             f"the best of {details['trials']:.0f} trials by luck alone would show a Sharpe of "
-            f"{details['expected_maximum_sharpe']:.2f} in sample; the winner shows {details['in_sample_sharpe']:.2f}"
+            f"{details['expected_maximum_sharpe']:.2f} in sample; the winner's {details['in_sample_sharpe']:.2f} is "
+            f"more than that with {details['deflated_sharpe_probability']:.0%} confidence (expected {CONFIDENCE:.0%})"
         )
     if details["overfitting_probability"] > MAXIMUM_OVERFITTING:
         found.append(

@@ -16,6 +16,7 @@ from tasks.features.prover import check
 from tasks.strategies.registry import STRATEGIES, get, names
 from tasks.strategies.strategy import CLOSE, signal
 from tasks.sweep.causality import prove_strategy, strategy_subject
+from tasks.sweep.task import sweep_symbol
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +72,24 @@ def test_a_proven_strategy_is_looked_up(tmp_path: Path, minutes: pl.DataFrame) -
         prove_strategy(lake, strategy, {"fast": fast, "slow": 20}, minutes[:2000], "1m").cached for fast in (5, 5, 6)
     ]
     assert runs == [False, True, False]
+
+
+def test_a_sweep_of_a_peeking_strategy_is_stopped(
+    tmp_path: Path, minutes: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The door proves the strategy first: nothing is swept, stored or counted."""
+    peeking = dataclasses.replace(get("ma_crossover"), signal=peeking_signal)
+    monkeypatch.setattr("tasks.sweep.causality.get", lambda name: peeking)
+    lake = Lake(tmp_path)
+    end = minutes["timestamp"][-1] + timedelta(minutes=1)
+    lake.write_bars(
+        minutes.with_columns(quote_volume=pl.lit(None, pl.Float64)),
+        symbol="BTCUSDT",
+        interval="1m",
+        start=minutes["timestamp"][0],
+        end=end,
+    )
+    with pytest.raises(LookAheadError, match="entries"):
+        sweep_symbol.fn(str(tmp_path), "BTCUSDT", "1m", "ma_crossover", grid={"fast": [5], "slow": [20, 40]})
+    assert not lake.exists("sweeps/runs")
+    assert not lake.exists("sweeps/trials")
