@@ -83,7 +83,9 @@ def examine() -> list[Finding]:
 
 def table(findings: list[Finding]) -> Table:
     """Return the findings as a table for a terminal."""
-    shown = Table("check", "", "found", "how to mend it", title="klinehouse doctor", title_justify="left")
+    shown = Table("check", "", title="klinehouse doctor", title_justify="left")
+    for name in ("found", "how to mend it"):
+        shown.add_column(name, overflow="fold")  # a path is shown whole or it is of no use
     for one in findings:
         shown.add_row(one.check, f"[{_COLOURS[one.grade]}]{one.grade}[/]", one.found, one.cure)
     return shown
