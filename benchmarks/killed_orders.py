@@ -206,11 +206,18 @@ class Trader:
     async def trade(self, symbol: str) -> None:
         """Want one order after the other in a symbol, for ever."""
         number = sum(order.request.symbol == symbol for order in self._journal.state.orders.values())
+        self._cancel_left_over(symbol)
         while True:
             await self._until(lambda: self._desk.state is TradingState.ACTIVE)
             wish = _wish(symbol, number, datetime.now(UTC))
             await self._see_through(self._desk.propose(wish), cancel=wish.order_type is OrderType.LIMIT)
             number += 1
+
+    def _cancel_left_over(self, symbol: str = "") -> None:
+        """Cancel what an earlier life let wait."""
+        for identifier, order in self._journal.state.orders.items():
+            if not order.is_terminal and symbol in ("", order.request.symbol):
+                self._desk.cancel(identifier)
 
     async def _see_through(self, identifier: str, *, cancel: bool) -> None:
         orders = self._journal.state.orders
@@ -222,6 +229,7 @@ class Trader:
     async def settled(self) -> None:
         """Wait until every order has ended, and broker and journal agree."""
         orders = self._journal.state.orders
+        self._cancel_left_over()
         await self._until(
             lambda: (
                 self._desk.state is TradingState.ACTIVE

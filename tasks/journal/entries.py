@@ -74,7 +74,7 @@ class Line:
 
     def body(self) -> Any:
         """Return the body: typed for `CREATED` and `EVENT`, plain JSON values otherwise."""
-        return _DECODERS.get(self.kind, _PLAIN).decode(self.payload)
+        return decode(self.kind, self.payload)
 
 
 FIRST_HASH = b"\0" * 32
@@ -91,11 +91,13 @@ def encode(body: Any) -> bytes:
     return _ENCODER.encode(body)
 
 
+def decode(kind: str, payload: bytes) -> Any:
+    """Return a line's body: typed for `CREATED` and `EVENT`, plain JSON values otherwise."""
+    return _DECODERS.get(kind, _PLAIN).decode(payload)
+
+
 def chain(previous: bytes, line: tuple[int, int, int, int, str, str, bytes]) -> bytes:
     """Return the hash of a line, given the hash of the line before it."""
-    *fields, payload = line
-    digest = hashlib.sha256(previous)
-    digest.update("\x1f".join(map(str, fields)).encode())
-    digest.update(b"\x1f")
-    digest.update(payload)
-    return digest.digest()
+    seq, epoch, wall_ns, mono_ns, client_order_id, kind, payload = line
+    head = f"{seq}\x1f{epoch}\x1f{wall_ns}\x1f{mono_ns}\x1f{client_order_id}\x1f{kind}\x1f".encode()
+    return hashlib.sha256(previous + head + payload).digest()
