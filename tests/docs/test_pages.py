@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flows.cli import FLOWS, app
+from tests.docs.navigation import on_config
 from tests.docs.pages import PAGES, ROOT, anchors, commands, console, files, links, make_targets
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
@@ -43,11 +45,18 @@ def test_named_files_exist(page: Path) -> None:
     assert {name for name in files(page) - invented if not (ROOT / name).exists()} == set()
 
 
-def test_every_page_is_reached_from_the_first() -> None:
-    """Nobody has to guess an address: each page of docs/ is linked from index.md, or is a decision record."""
-    reached = {target for target, _ in links(ROOT / "docs" / "index.md")}
-    pages = {page for page in PAGES if page.is_relative_to(ROOT / "docs") and page.parent.name != "decisions"}
-    assert pages - reached - {ROOT / "docs" / "index.md"} == set()
+def test_no_page_is_left_out_of_the_site(tmp_path: Path) -> None:
+    """A page that mkdocs.yml does not name follows in the section of its folder, once."""
+    for name in ("index.md", "orders.md", "howto/release.md", "howto/new.md", "decisions/0001-rooms.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    nav = [{"Home": "index.md"}, {"How to": [{"Release": "howto/release.md"}]}]
+    assert on_config(SimpleNamespace(docs_dir=str(tmp_path), nav=nav)).nav == [
+        {"Home": "index.md"},
+        {"How to": [{"Release": "howto/release.md"}, "howto/new.md"]},
+        {"Rooms": ["orders.md"]},
+        {"Decision records": ["decisions/0001-rooms.md"]},
+    ]
 
 
 def test_the_parts_a_page_is_taken_into(tmp_path: Path) -> None:
