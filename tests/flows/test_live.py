@@ -188,6 +188,11 @@ def test_a_kill_loses_a_batch_at_most_and_the_next_start_says_so(tmp_path: Path,
     assert all(start <= killed <= end for start, end in away.select("start", "end").iter_rows())
 
 
+def prefect_records() -> list[str]:
+    """Return everything in Prefect's database: runs, states, logs and artifacts."""
+    return [path.read_bytes().decode("latin-1") for path in Path(os.environ["PREFECT_HOME"]).glob("prefect.db*")]
+
+
 def start_prefect(tmp_path: Path, port: int) -> subprocess.Popen[bytes]:
     """Start a Prefect server of the test's own and return when it answers."""
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -275,15 +280,15 @@ def contents(folder: Path) -> list[str]:
     return [path.read_bytes().decode(errors="replace") for path in folder.rglob("*") if path.is_file()]
 
 
-async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd) -> None:
-    """Refused, cut and garbled connections leave no trace of the key in output, lake, state folder or page."""
+async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd, orchestrated: str) -> None:
+    """Bad connections leave no trace of the key in output, lake, state folder, page or Prefect's database."""
     faults = StreamFaults(garbage_p=0.2, endings=("rst", "mid_frame"), ending_after_frames=10)
     with Simulator(
         market, now=MarketClock(datetime.now(UTC)), api_key="canary-51d0", stream_faults=faults
     ) as simulator:
         settings = settings_for(simulator, tmp_path)
         with settings_module.use(settings):
-            running = asyncio.create_task(live.fn(["BTCUSDT"]))
+            running = asyncio.create_task(live(["BTCUSDT"], return_state=True))
             await eventually(lambda: simulator.connections_opened >= 2)
             page = f"http://127.0.0.1:{settings.control_port}"
             texts = [
@@ -297,4 +302,5 @@ async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd) -
             await asyncio.wait_for(running, 20.0)
     texts += capfd.readouterr()
     texts += contents(tmp_path)
+    texts += prefect_records()
     assert not [text for text in texts if "canary-51d0" in text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
 from lake.schema import BARS
 from lake.store import Lake
+from tasks.errors import ConfigurationError
+from tasks.simulator.faults import Faults
 from tasks.simulator.market import replay, us_equities
 from tests.flows.market import KEY, trading
 
@@ -68,3 +71,15 @@ def test_bars_before_a_listing_are_not_missing(tmp_path: Path) -> None:
     counts = Ledger(Lake(settings.lake_root)).counts("GOOG.US", "1d", start, end, calendar=calendar)
     assert counts["before_listing"] > 1_000
     assert counts["vendor_empty"] == counts["not_fetched"] == counts["to_retry"] == 0
+
+
+def test_the_key_is_nowhere_in_prefect(orchestrated: str, tmp_path: Path) -> None:
+    """A recorded run, and one that the vendor refused, leave no trace of the key in Prefect's database."""
+    with trading(us_equities(["IBM"]), tmp_path) as (simulator, _):
+        backfill(["IBM.US"], "1d", date(2012, 1, 1))
+        simulator.faults = Faults(code=1001)
+        with pytest.raises(ConfigurationError, match="1001"):
+            backfill(["IBM.US"], "1d", date(2011, 1, 1))
+    database = list(Path(os.environ["PREFECT_HOME"]).glob("prefect.db*"))
+    assert database
+    assert not [path.name for path in database if KEY.encode() in path.read_bytes()]
