@@ -7,8 +7,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from prefect import Flow
-
 from flows.adhoc import flow
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy, span
 from flows.settings import load
@@ -102,12 +100,12 @@ async def sweep_chunks(lake_root: str, request: SweepRequest) -> int:
     return sum(receipt.fresh for receipt in done)
 
 
-def scattered(address: str) -> Flow[..., Any]:
+def scattered(address: str) -> Any:
     """Return `sweep_chunks` on a Dask cluster: ``local`` for one on this machine, else a scheduler's address."""
     from prefect_dask import DaskTaskRunner  # distributed takes seconds to load
 
     local = {"host": "127.0.0.1", "dashboard_address": None, "threads_per_worker": 1}  # nothing beyond loopback
-    runner = DaskTaskRunner(cluster_kwargs=local) if address == "local" else DaskTaskRunner(address=address)
+    runner: Any = DaskTaskRunner(cluster_kwargs=local) if address == "local" else DaskTaskRunner(address=address)
     return sweep_chunks.with_options(task_runner=runner)
 
 
