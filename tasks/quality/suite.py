@@ -12,6 +12,7 @@ columns (24 s where half a million rows fail), is never used: `tasks.quality.pro
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -123,6 +124,7 @@ def profile_expectations(rules: Iterable[Rule] = RULES) -> list[gxe.Expectation]
 @functools.cache
 def context() -> Any:
     """Return the process's Great Expectations context, without progress bars; it writes nothing to disk."""
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # it tells of every temporary folder
     made = gx.get_context(mode="ephemeral")
     made.variables.progress_bars = ProgressBarsConfig(globally=False, metric_calculations=False)
     made.data_sources.add_pandas("lake")
