@@ -15,7 +15,6 @@ from tasks.features.proofs import prove_once
 from tasks.features.prover import Proof, Subject
 from tasks.strategies.registry import get
 from tasks.strategies.strategy import Params, Strategy, bar_matrix
-from tasks.sweep.ask import read_bars
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.request import SweepRequest
 
@@ -59,7 +58,7 @@ def prove_strategy(
     return prove_once(lake, subject, bars, code=[Path(inspect.getfile(strategy.params))])
 
 
-def prove_grid(lake: Lake, request: SweepRequest) -> list[Proof]:
+def prove_grid(lake: Lake, request: SweepRequest, bars: pl.DataFrame) -> list[Proof]:
     """Prove the strategy of a sweep on the newest of its bars, with the sets of the shortest and the longest memory.
 
     A leak is in the code, and the code is the same for every set; the two extremes take every path that windows open.
@@ -68,7 +67,7 @@ def prove_grid(lake: Lake, request: SweepRequest) -> list[Proof]:
         LookAheadError: A signal saw the future.
     """
     strategy = get(request.strategy)
-    bars = read_bars(lake, request).tail(PROOF_BARS)
+    newest = bars.tail(PROOF_BARS)
     sets = sorted(plan_grid(strategy, request.grid).sets, key=strategy.warm_up)
     extremes = {json.dumps(params.model_dump()): params.model_dump() for params in (sets[0], sets[-1])}
-    return [prove_strategy(lake, strategy, params, bars, request.interval) for params in extremes.values()]
+    return [prove_strategy(lake, strategy, params, newest, request.interval) for params in extremes.values()]

@@ -20,11 +20,10 @@ from tasks.sweep.search import Search
 from tasks.sweep.windows import WindowPlan
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from tasks.sweep.question import Question
     from tasks.sweep.result import SweepResult
-
-#: Calendar of a market that never closes; see `lake.calendar.TradingCalendar.parse` for the others.
-ALWAYS_OPEN = "always_open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +123,8 @@ def sweep_symbol(
         lake_version=version,
         chunk=chunk,
     )
-    question, span = _read(lake, request)
-    prove_grid(lake, request)
+    bars, question, span = _read(lake, request)
+    prove_grid(lake, request, bars)
     checkpoints = LakeCheckpoints(lake)
     result = answer(
         question,
@@ -152,7 +151,7 @@ def plan_sweep(lake_root: str, request: SweepRequest) -> list[tuple[int, int]]:
     """Return the chunks of a large sweep, first and stop combination each, for `sweep_chunk` to be mapped over."""
     from tasks.sweep.ask import chunks_of
 
-    question, _ = _read(Lake(lake_root), request)
+    _, question, _ = _read(Lake(lake_root), request)
     return [(part.start, part.stop) for part in chunks_of(question, request)]
 
 
@@ -167,18 +166,18 @@ def sweep_chunk(lake_root: str, request: SweepRequest, first: int, stop: int) ->
     from tasks.sweep.store import LakeCheckpoints
 
     began, lake = time.monotonic(), Lake(lake_root)
-    question, _ = _read(lake, request)
+    _, question, _ = _read(lake, request)
     fresh = work_on(question, slice(first, stop), LakeCheckpoints(lake), threads=1)
     return ChunkReceipt(first, stop, fresh, time.monotonic() - began)
 
 
-def _read(lake: Lake, request: SweepRequest) -> tuple[Question, dict[str, str]]:
-    """Return the prepared question and the span of its bars as text."""
+def _read(lake: Lake, request: SweepRequest) -> tuple[pl.DataFrame, Question, dict[str, str]]:
+    """Return the bars of a request, the question they make, and their span as text."""
     from tasks.sweep.ask import ask_about, read_bars
 
     bars = read_bars(lake, request)
     end = interval_named(request.interval).next(bars["timestamp"][-1])
-    return ask_about(bars, request), {"start": bars["timestamp"][0].isoformat(), "end": end.isoformat()}
+    return bars, ask_about(bars, request), {"start": bars["timestamp"][0].isoformat(), "end": end.isoformat()}
 
 
 def _default_chunk() -> int:

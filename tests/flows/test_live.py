@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,16 +34,10 @@ from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import StreamFaults
 from tasks.simulator.market import generated
 from tasks.simulator.server import Simulator
+from tests.flows.conftest import free_port
 
 #: Every way to end takes half a minute with a real server; the suite runs the hardest, `make proof-live` all of them.
 EVERY_WAY = "KLINEHOUSE_PROOF" in os.environ
-
-
-def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def health(port: int) -> str:
