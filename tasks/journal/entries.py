@@ -80,10 +80,11 @@ class Line:
 FIRST_HASH = b"\0" * 32
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
 _PLAIN = msgspec.json.Decoder()
-_DECODERS: dict[str, msgspec.json.Decoder] = {
-    Kind.CREATED.value: msgspec.json.Decoder(OrderRequest),
-    Kind.EVENT.value: msgspec.json.Decoder(Event),
-}
+_REQUEST, _EVENT = msgspec.json.Decoder(OrderRequest), msgspec.json.Decoder(Event)
+_DECODERS: dict[str, msgspec.json.Decoder] = {Kind.CREATED.value: _REQUEST, Kind.EVENT.value: _EVENT}
+
+#: The bodies of the two kinds that make the state, for whoever reads a million of them.
+decode_request, decode_event = _REQUEST.decode, _EVENT.decode
 
 
 def encode(body: Any) -> bytes:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import DataError, DisagreementError
-from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, decode, encode
+from tasks.journal.entries import FIRST_HASH, Kind, Line, chain, decode_event, decode_request, encode
 from tasks.journal.state import State
 
 SCHEMA_VERSION = 1
@@ -68,6 +68,7 @@ def recover(database: sqlite3.Connection, name: str) -> State:
 def _fold(database: sqlite3.Connection, name: str) -> State:
     # Plain rows, not lines: a million of them have to be read before trading can begin.
     state, previous, seq = State(), FIRST_HASH, 0
+    created, event = Kind.CREATED.value, Kind.EVENT.value
     for row in database.execute(f"SELECT {COLUMNS} FROM journal ORDER BY seq"):  # noqa: S608  (a constant)
         seq += 1
         if row[0] != seq or chain(previous, row[:7]) != row[7]:
@@ -76,8 +77,10 @@ def _fold(database: sqlite3.Connection, name: str) -> State:
                 "and compare with the broker before trading"
             )
         identifier, kind, payload, previous = row[4:]
-        if kind in _STATEFUL:
-            state.take(Entry(_STATEFUL[kind], identifier, decode(kind, payload)))
+        if kind == created:
+            state.create(decode_request(payload))
+        elif kind == event:
+            state.follow(identifier, decode_event(payload))
     head = read_head(database)
     if (head.seq, head.hash) != (seq, previous):
         raise DataError(f"journal {name}: expected {head.seq} lines, found {seq}; the end was cut off")
@@ -96,32 +99,29 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-_STATEFUL = {kind.value: kind for kind in (Kind.CREATED, Kind.EVENT)}
-
-
 def compare(database: sqlite3.Connection, state: State, name: str) -> None:
     """Hold the tables against the state that the lines make.
 
     Raises:
         DisagreementError: They differ; the message names the table and the first key.
     """
-    tables: dict[str, Mapping[Any, Any]] = {
-        "orders": {key: encode(order) for key, order in state.orders.items()},
-        "positions": {key: str(quantity) for key, quantity in state.positions.items()},
-        "fills": state.trades,
-        "signals": state.signals,
-    }
-    queries = {
-        "orders": "SELECT client_order_id, state FROM orders",
-        "positions": "SELECT account, symbol, quantity FROM positions",
-        "fills": "SELECT account, symbol, trade_id, client_order_id FROM fills",
-        "signals": "SELECT signal_key, client_order_id FROM signals",
-    }
-    for table, wanted in tables.items():
-        found = {key[0] if len(key) == 1 else tuple(key): value for *key, value in database.execute(queries[table])}
+    for table, wanted, found in _pairs(database, state):
         if found != wanted:
             differing = [key for key in {*found, *wanted} if found.get(key) != wanted.get(key)]
             raise DisagreementError(
                 f"journal {name}: expected the table {table} to follow from the lines, found it different at "
                 f"{min(differing, key=str)} ({len(differing)} in all); do not trade, compare with the broker"
             )
+
+
+def _pairs(database: sqlite3.Connection, state: State) -> Iterator[tuple[str, Mapping[Any, Any], Mapping[Any, Any]]]:
+    """Yield each table's name, what it has to hold, and what it holds, one after the other to save memory."""
+    read = database.execute
+    encoded = {key: encode(order) for key, order in state.orders.items()}
+    yield "orders", encoded, dict(read("SELECT client_order_id, state FROM orders"))
+    held = {key: str(quantity) for key, quantity in state.positions.items()}
+    rows = read("SELECT account, symbol, quantity FROM positions")
+    yield "positions", held, {(account, symbol): quantity for account, symbol, quantity in rows}
+    rows = read("SELECT account, symbol, trade_id, client_order_id FROM fills")
+    yield "fills", state.trades, {(account, symbol, trade): order for account, symbol, trade, order in rows}
+    yield "signals", state.signals, dict(read("SELECT signal_key, client_order_id FROM signals"))

@@ -50,16 +50,17 @@ class State:
             InputError: The order exists already, its signal became another order, or an event names an unknown order.
         """
         if entry.kind is Kind.CREATED:
-            return self._create(entry.body)
+            return Change(self.create(entry.body), entry.body)
         if entry.kind is Kind.EVENT:
-            return self._event(entry.client_order_id, entry.body)
+            return Change(self.follow(entry.client_order_id, entry.body))
         return Change()
 
     def take_line(self, line: Line) -> Change:
         """Apply a line that was written earlier."""
         return self.take(Entry(Kind(line.kind), line.client_order_id, line.body()))
 
-    def _create(self, request: OrderRequest) -> Change:
+    def create(self, request: OrderRequest) -> Applied:
+        """Take up a new order; see `take`."""
         identifier, key = request.client_order_id, request.signal_key
         if identifier in self.orders or (key and key in self.signals):
             known = "the id" if identifier in self.orders else f"signal {key!r}"
@@ -71,17 +72,19 @@ class State:
         self.orders[identifier] = order
         if key:
             self.signals[key] = identifier
-        return Change(Applied(order), request)
+        return Applied(order)
 
-    def _event(self, identifier: str, event: Event) -> Change:
+    def follow(self, identifier: str, event: Event) -> Applied:
+        """Apply an event to its order; see `take`."""
         order = self.orders.get(identifier)
         if order is None:
             raise InputError(f"order {identifier}: expected one on record, found none; create it before its events")
         applied = self._claimed(order, event) or apply(order, event)
         if applied.order is not order:
             self.orders[identifier] = applied.order
-            self._move(order, applied.order)
-        return Change(applied)
+            if applied.order.fills is not order.fills:
+                self._move(order, applied.order)
+        return applied
 
     def _claimed(self, order: Order, event: Event) -> Applied | None:
         """Return an anomaly where the trade was counted for another order already."""

@@ -6,15 +6,16 @@ nothing; it is never raised into the task that reads the broker's stream, and ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from decimal import Decimal
+
+import msgspec
+from msgspec.structs import replace
 
 from tasks.orders.order import TERMINAL, ZERO, Fill, Order, Pending, Status
 from tasks.orders.states import TRANSITIONS, Happening
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """Something learned about an order.
 
     Attributes:
@@ -36,8 +37,7 @@ class Event:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What an event did.
 
     Attributes:
@@ -139,13 +139,23 @@ def _apply_bust(order: Order, event: Event) -> Applied:
     return Applied(changed.flagged("busted"), alert="trade busted")
 
 
+#: What an event makes of the unanswered request.
+_OVERLAYS = {
+    Happening.CANCEL_REQUESTED: Pending.CANCEL,
+    Happening.REPLACE_REQUESTED: Pending.REPLACE,
+    Happening.CANCEL_ACKED: Pending.NONE,
+    Happening.CANCEL_REFUSED: Pending.NONE,
+    Happening.REPLACED: Pending.NONE,
+    Happening.REPLACE_REFUSED: Pending.NONE,
+}
+
+
 def _overlaid(order: Order, kind: Happening) -> Order:
     """Return the order with the unanswered request set or cleared."""
-    wanted = {Happening.CANCEL_REQUESTED: Pending.CANCEL, Happening.REPLACE_REQUESTED: Pending.REPLACE}.get(kind)
-    if wanted is not None:
-        return order if order.is_terminal else replace(order, pending=wanted)
-    answered = (Happening.CANCEL_ACKED, Happening.CANCEL_REFUSED, Happening.REPLACED, Happening.REPLACE_REFUSED)
-    return replace(order, pending=Pending.NONE) if kind in answered else order
+    pending = _OVERLAYS.get(kind)
+    if pending is None or (pending is not Pending.NONE and order.is_terminal):
+        return order
+    return replace(order, pending=pending)
 
 
 def _replaced(order: Order, event: Event) -> Order:

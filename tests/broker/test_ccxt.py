@@ -12,6 +12,7 @@ from typing import Any
 
 import ccxt.async_support as ccxt
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from tasks.broker.ccxt import CcxtBroker, CcxtSettings, open_exchange
@@ -124,7 +125,7 @@ async def test_a_gone_exchange_was_sent_nothing(rig: Rig) -> None:
 @pytest.mark.parametrize(("quantity", "price"), [("0.00001", "100"), ("0.01", "100.05")])
 async def test_what_ccxt_would_round_is_not_sent(rig: Rig, quantity: str, price: str) -> None:
     """A quantity or price off the exchange's steps is refused here, never sent as another one."""
-    request = replace(rig.resting("steps"), quantity=D(quantity), limit_price=D(price))
+    request = structs.replace(rig.resting("steps"), quantity=D(quantity), limit_price=D(price))
     with pytest.raises(NotSentError):
         await rig.submit(request)
     assert await rig.broker.query(request.client_order_id, rig.symbol) is None

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from tasks.broker.local import LocalBroker, LocalSettings
@@ -147,7 +148,7 @@ async def test_a_ghost_dies_at_the_deadline(sim: Simulator) -> None:
 async def test_a_day_order_is_not_sent(rig: Rig) -> None:
     """What the market does not know is kept back."""
     with pytest.raises(NotSentError, match="gtc, ioc or fok"):
-        await rig.submit(replace(rig.resting("day"), time_in_force=TimeInForce.DAY))
+        await rig.submit(structs.replace(rig.resting("day"), time_in_force=TimeInForce.DAY))
 
 
 async def test_a_wrong_key_is_a_matter_of_configuration(sim: Simulator) -> None:

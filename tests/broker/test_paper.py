@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
@@ -59,7 +60,7 @@ async def broker(tmp_path: Path, clock: Clock) -> AsyncIterator[PaperBroker]:
 
 def market(name: str, quantity: str = "1", side: Side = Side.BUY, **changes: object) -> OrderRequest:
     """Return a market order."""
-    return replace(OrderRequest(name, "paper", "BTC", side, D(quantity)), **changes)
+    return structs.replace(OrderRequest(name, "paper", "BTC", side, D(quantity)), **changes)
 
 
 def limit(name: str, price: str, quantity: str = "1", side: Side = Side.BUY, **changes: object) -> OrderRequest:

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tasks.broker.port import (
     BrokerFill,
@@ -63,22 +64,22 @@ def partly(*quantities: str) -> Order:
         (SENT, snapshot(Status.CANCELED), ["cancel_acked"]),
         (SENT, snapshot(Status.EXPIRED), ["expired"]),
         (SENT, snapshot(Status.REJECTED), ["rejected"]),
-        (replace(SENT, status=Status.IN_DOUBT), snapshot(Status.ACCEPTED), ["acked"]),
-        (replace(SENT, status=Status.NOT_PLACED), snapshot(Status.ACCEPTED), ["acked"]),
-        (replace(WORKING, status=Status.PENDING_NEW), snapshot(Status.PENDING_NEW), []),
-        (replace(WORKING, status=Status.PENDING_NEW), snapshot(Status.ACCEPTED), ["acked"]),
+        (structs.replace(SENT, status=Status.IN_DOUBT), snapshot(Status.ACCEPTED), ["acked"]),
+        (structs.replace(SENT, status=Status.NOT_PLACED), snapshot(Status.ACCEPTED), ["acked"]),
+        (structs.replace(WORKING, status=Status.PENDING_NEW), snapshot(Status.PENDING_NEW), []),
+        (structs.replace(WORKING, status=Status.PENDING_NEW), snapshot(Status.ACCEPTED), ["acked"]),
         (WORKING, snapshot(Status.ACCEPTED), []),
         (WORKING, snapshot(Status.PENDING_NEW), []),
         (WORKING, snapshot(Status.ACCEPTED, broker_order_id="b2"), ["acked"]),
-        (replace(WORKING, pending=Pending.CANCEL), snapshot(Status.ACCEPTED), []),
+        (structs.replace(WORKING, pending=Pending.CANCEL), snapshot(Status.ACCEPTED), []),
         (WORKING, snapshot(Status.CANCELED), ["cancel_acked"]),
-        (replace(WORKING, status=Status.CANCELED), snapshot(Status.CANCELED), []),
+        (structs.replace(WORKING, status=Status.CANCELED), snapshot(Status.CANCELED), []),
         (partly("3"), snapshot(Status.PARTIALLY_FILLED, "3"), []),
         (partly("3"), snapshot(Status.CANCELED, "3"), ["cancel_acked"]),
         (partly("3", "7"), snapshot(Status.FILLED, "10"), []),
         (partly("3"), snapshot(Status.ACCEPTED, "0"), []),
         (partly("3"), snapshot(Status.PARTIALLY_FILLED, "2"), []),
-        (replace(partly("3"), status=Status.CANCELED), snapshot(Status.CANCELED, "2"), []),
+        (structs.replace(partly("3"), status=Status.CANCELED), snapshot(Status.CANCELED, "2"), []),
     ],
 )
 def test_snapshots(order: Order, seen: BrokerOrder, kinds: list[str]) -> None:
@@ -130,8 +131,8 @@ def test_an_inferred_fill_is_the_same_whenever_it_is_made() -> None:
         (partly("1"), D(102), None, D(103)),  # (102·4 − 99·1) / 3
         (partly("1"), D(1), None, D(1)),  # an average that cannot be: taken as it is
         (WORKING, None, D(55), D(100)),
-        (Order(replace(REQUEST, order_type=OrderType.MARKET, limit_price=None)), None, D(55), D(55)),
-        (Order(replace(REQUEST, order_type=OrderType.MARKET, limit_price=None)), None, None, None),
+        (Order(structs.replace(REQUEST, order_type=OrderType.MARKET, limit_price=None)), None, D(55), D(55)),
+        (Order(structs.replace(REQUEST, order_type=OrderType.MARKET, limit_price=None)), None, None, None),
     ],
 )
 def test_the_price_of_an_inferred_fill(
