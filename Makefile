@@ -73,6 +73,9 @@ proof-quality: install ## 78 million bars judged within a minute, every injected
 proof-orders: install ## 1,000 kills of the order desk for two classes of broker: nothing twice, nothing lost; broken rules must fail
 	@$(BIN)/python -m benchmarks.proof_orders --kills $(or $(KILLS),1000)
 
+proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour; INPUTS=20000 for minutes)
+	@POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.fuzz --inputs $(or $(INPUTS),1000000)
+
 bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
 	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \
 		$(BIN)/python -m benchmarks.$$script || missed=1; done; exit $$missed

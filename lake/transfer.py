@@ -91,13 +91,26 @@ def read_bars_file(
         InputError: A column is missing (the message shows the mapping to give), or the times cannot be read.
     """
     source = Path(path)
-    raw = pl.read_csv(source, infer_schema_length=None) if _kind(source) == ".csv" else pl.read_parquet(source)
+    raw = _read(source)
     chosen = _mapped(raw, dict(columns or {}), source)
     try:
         bars = as_bars(chosen.with_columns(_times(chosen["timestamp"], time_zone)))
     except SchemaError as error:
         raise InputError(f"import: {source}: {error}") from error
     return bars.unique(maintain_order=True).sort("timestamp")
+
+
+def _read(source: Path) -> pl.DataFrame:
+    kind = _kind(source)
+    try:
+        return pl.read_csv(source, infer_schema_length=None) if kind == ".csv" else pl.read_parquet(source)
+    except FileNotFoundError:
+        raise InputError(f"import: expected a file at {source}, found none") from None
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        # A damaged Parquet file can make polars panic, which is no PolarsError and not even an Exception.
+        raise InputError(
+            f"import: {source}: expected a {kind} file of bars, found one that is damaged: {error}"
+        ) from None
 
 
 def _kind(path: Path) -> str:

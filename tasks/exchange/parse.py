@@ -10,7 +10,7 @@ import math
 import re
 from datetime import UTC, date, datetime, time
 from operator import attrgetter
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import polars as pl
@@ -22,11 +22,14 @@ from tasks.exchange.codes import SUCCESS, error_for
 from tasks.exchange.page import Page, checked_page
 from tasks.exchange.request import Window, vendor_interval
 
+#: Milliseconds since 1970, up to the year 9999: what a table and a `datetime` can hold.
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+
 
 class Kline(msgspec.Struct, gc=False):
     """A bar as the vendor spells it; `time` is its open in milliseconds."""
 
-    time: int
+    time: Milliseconds
     open: float
     high: float
     low: float
@@ -76,7 +79,7 @@ class Depth(msgspec.Struct, frozen=True):
     """An order book; levels are ``(price, size)``, best first."""
 
     symbol: str
-    timestamp: int
+    timestamp: Milliseconds
     bids: list[tuple[float, float]]
     asks: list[tuple[float, float]]
 
@@ -88,7 +91,7 @@ class Trade(msgspec.Struct, frozen=True):
     price: float
     quantity: float
     side: str
-    timestamp: int
+    timestamp: Milliseconds
 
 
 class Trades(msgspec.Struct):
@@ -102,7 +105,7 @@ class Ticker(msgspec.Struct, frozen=True):
     """A price snapshot. Prices the vendor leaves out are None."""
 
     symbol: str
-    timestamp: int
+    timestamp: Milliseconds
     last_price: float | None = None
     bid_price: float | None = None
     ask_price: float | None = None
@@ -123,7 +126,7 @@ class TradeDays(msgspec.Struct):
     half_trade_days: list[str] = []
 
     def days(self) -> list[date]:
-        """Return every day with trading, half days included, in order."""
+        """Return every day with trading, half days included, in order; raises `ProtocolError` where one is none."""
         return sorted({_day(text) for text in (*self.trade_days, *self.half_trade_days)})
 
     def half_days(self) -> list[date]:
@@ -140,11 +143,11 @@ class Session(msgspec.Struct, frozen=True):
 
     def begins(self) -> time:
         """Return the local time at which the session begins (``930`` is 09:30)."""
-        return time(*divmod(self.begin_time, 100))
+        return _time_of_day(self.begin_time)
 
     def ends(self) -> time:
         """Return the local time at which the session ends; midnight is ``2400``."""
-        return time(*divmod(self.end_time % 2400, 100))
+        return _time_of_day(0 if self.end_time == 2400 else self.end_time)
 
 
 class Sessions(msgspec.Struct):
@@ -171,6 +174,8 @@ class _KlineEnvelope(msgspec.Struct):
     message: str = ""
 
 
+#: What msgspec raises on bytes that are no JSON, no UTF-8, nested too deeply, or of another shape.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TIME = attrgetter("time")
 _VALUES = {name: attrgetter(name) for name in BARS if name != "timestamp"}
 T = TypeVar("T")
@@ -210,7 +215,7 @@ def parse_data(body: bytes, kind: type[T], *, where: str) -> T:
         envelope = _ENVELOPE.decode(body)
         if envelope.code == SUCCESS:
             return msgspec.json.decode(envelope.data, type=kind, strict=False)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _broken(body, error, where) from None
     raise error_for(envelope.code, envelope.message, where=where)
 
@@ -219,7 +224,7 @@ def parse_head(body: bytes) -> tuple[int, str] | None:
     """Return the code and message of an answer, None where the body is not the vendor's."""
     try:
         head = _HEAD.decode(body)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
     return head.code, head.message
 
@@ -229,19 +234,19 @@ def _decode_klines(body: bytes, where: str) -> Klines:
         envelope = _KLINES.decode(body)
     except msgspec.ValidationError as error:
         envelope = _with_blanks(body, error, where)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise _broken(body, error, where) from None
     if envelope.code != SUCCESS:
         raise error_for(envelope.code, envelope.message, where=where)
     return envelope.data
 
 
-def _broken(body: bytes, error: msgspec.DecodeError, where: str) -> Exception:
+def _broken(body: bytes, error: Exception, where: str) -> Exception:
     """Return what a body that does not decode means: an error answer, a cut body, or a breach of the protocol."""
     head = parse_head(body)
     if head is not None and head[0] != SUCCESS:
         return error_for(*head, where=where)
-    if not isinstance(error, msgspec.ValidationError):
+    if not isinstance(error, msgspec.ValidationError | RecursionError):
         return TransientError(f"{where}: the body of {len(body)} bytes is not whole JSON ({error}); asked again")
     return ProtocolError(f"{where}: {_name_bar(body, str(error))}; the vendor's format differs from its documentation")
 
@@ -253,13 +258,20 @@ def _with_blanks(body: bytes, error: msgspec.ValidationError, where: str) -> _Kl
     """
     if _BAR_PATH.search(str(error)) is None:
         raise _broken(body, error, where)
-    document = msgspec.json.decode(body)
-    for row in document["data"]["klines"]:
-        row.update({name: math.nan for name in _PRICES if row.get(name, "") in (None, "")})
     try:
+        document = msgspec.json.decode(body)
+        for row in _rows(document):
+            row.update({name: math.nan for name in _PRICES if row.get(name, "") in (None, "")})
         return msgspec.convert(document, _KlineEnvelope, strict=False)
-    except msgspec.ValidationError as worse:
+    except _UNREADABLE as worse:
         raise _broken(body, worse, where) from None
+
+
+def _rows(document: Any) -> list[dict[str, Any]]:
+    """Return the bars of an untyped page, none where it has another shape: what is wrong is for the types to say."""
+    data = document.get("data") if isinstance(document, dict) else None
+    rows = data.get("klines") if isinstance(data, dict) else None
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _name_bar(body: bytes, complaint: str) -> str:
@@ -267,10 +279,13 @@ def _name_bar(body: bytes, complaint: str) -> str:
     found = _BAR_PATH.search(complaint)
     if found is None:
         return complaint
-    row = msgspec.json.decode(body)["data"]["klines"][int(found.group(1))]
-    opened, field = row.get("time"), found.group(2)
-    when = from_ms(opened).isoformat() if isinstance(opened, int) else f"time {opened!r}"
-    return f"bar {when}, field {field}: found {row.get(field)!r}: {complaint}"
+    try:
+        row = msgspec.json.decode(body)["data"]["klines"][int(found.group(1))]
+        opened, field = row.get("time"), found.group(2)
+        when = from_ms(opened).isoformat() if isinstance(opened, int) else f"time {opened!r}"
+    except (*_UNREADABLE, LookupError, TypeError, AttributeError, ValueError, OverflowError):
+        return complaint  # the page is broken in more than one way: the first complaint stands as it is
+    return f"bar {when}, field {field}: found {str(row.get(field))[:80]!r}: {complaint}"
 
 
 def _frame(klines: list[Kline]) -> pl.DataFrame:
@@ -280,4 +295,14 @@ def _frame(klines: list[Kline]) -> pl.DataFrame:
 
 
 def _day(text: str) -> date:
-    return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+    try:
+        return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise ProtocolError(f"trade days: expected days as YYYYMMDD, found {text[:20]!r}") from None
+
+
+def _time_of_day(figure: int) -> time:
+    try:
+        return time(*divmod(figure, 100))
+    except (ValueError, OverflowError):
+        raise ProtocolError(f"trading sessions: expected a time as HHMM, found {str(figure)[:20]}") from None

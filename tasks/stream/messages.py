@@ -8,7 +8,7 @@ quoting the payload.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,10 @@ CHANNELS: tuple[Channel, ...] = ("ticker", "depth", "trade")
 Side = Literal["buy", "sell", "neutral"]
 Level = tuple[float, float]  #: price, size
 
+#: Milliseconds since 1970, up to the year 9999: what a table and a `datetime` can hold.
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 PING = b'{"cmd":"ping"}'
 
 
@@ -29,7 +33,7 @@ class Depth(Struct, gc=False, frozen=True):
     symbol: str
     bids: list[Level]
     asks: list[Level]
-    timestamp: int
+    timestamp: Milliseconds
 
 
 class Trade(Struct, gc=False, frozen=True):
@@ -39,7 +43,7 @@ class Trade(Struct, gc=False, frozen=True):
     price: float
     quantity: float
     side: Side
-    timestamp: int
+    timestamp: Milliseconds
 
 
 class Trades(Struct, gc=False, frozen=True):
@@ -54,14 +58,14 @@ class Ticker(Struct, gc=False, frozen=True):
 
     symbol: str
     last_price: float
-    timestamp: int
+    timestamp: Milliseconds
     volume_24h: float = math.nan
 
 
 class Pong(Struct, gc=False, frozen=True):
     """The answer to a ping: the server's clock in milliseconds."""
 
-    timestamp: int
+    timestamp: Milliseconds
 
 
 class Answer(Struct, gc=False, frozen=True):
@@ -104,7 +108,7 @@ class _TradeData(Struct, gc=False):
     price: float = math.nan
     quantity: float = math.nan
     side: Side = "neutral"
-    timestamp: int = 0
+    timestamp: Milliseconds = 0
 
 
 class _TradeFrame(Struct, tag_field="cmd", tag="trade", gc=False):
@@ -137,7 +141,7 @@ def decode(payload: bytes | str) -> Message:
     """
     try:
         frame = _DATA.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         return _decode_other(payload, error)
     if type(frame) is _TradeFrame:
         return _trades(frame.data)
@@ -161,7 +165,7 @@ def _decode_other(payload: bytes | str, first: Exception) -> Message:
     """Decode what is not plain data: answers, errors, and kinds nobody told us of."""
     try:
         envelope = _ENVELOPE.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         envelope = _Envelope()
     if envelope.code is not None:
         data = _answer_data(envelope.data)
@@ -176,10 +180,14 @@ def _decode_other(payload: bytes | str, first: Exception) -> Message:
 def _answer_data(raw: msgspec.Raw) -> _AnswerData:
     try:
         return _ANSWER_DATA.decode(raw) or _AnswerData()
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return _AnswerData()  # the verdict counts, its decoration does not
 
 
 def _as_code(code: int | str) -> int | str:
     """Codes are numbers, except AMBIGUOUS_SYMBOL; a number sent as text is still that number."""
-    return int(code) if isinstance(code, str) and code.isdigit() else code
+    return int(code) if isinstance(code, str) and _is_number(code) else code
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20  # "²" is a digit to Python, and int() refuses it

@@ -241,7 +241,7 @@ class Driver:
         try:
             async with asyncio.timeout(self.session.policy.connect_timeout_s):
                 closed = await _close_dead_connections(http, self._endpoint)
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             closed = 0
         self.session.reaped(self._clock(), closed)
         self.pump()
@@ -321,13 +321,13 @@ class _Refusal(msgspec.Struct):
 def _code(body: bytes) -> int | str | None:
     try:
         return msgspec.json.decode(body, type=_Refusal).code
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def _seconds(value: str | None) -> float | None:
     """Read a Retry-After in seconds; a date is left to the policy's own wait."""
-    return float(value) if value is not None and value.isdigit() else None
+    return float(value) if value is not None and value.isascii() and value.isdigit() else None
 
 
 class _Connection(msgspec.Struct):
