@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from benchmarks.lake_bars import MINUTES_A_YEAR, START, symbols, years
 from benchmarks.runner import Table
 from lake.arrow import read_pandas
+from lake.cross_section import cross_section
 from lake.store import Lake
 
 FIRST, LAST = START + timedelta(days=90), START + timedelta(days=181)
@@ -57,11 +58,9 @@ def point_from_tree(root: Path, symbol: str, start: datetime, end: datetime) -> 
 
 
 def cross_section_from_lake(lake: Lake) -> pl.DataFrame:
-    """Answer the article's question with a lazy scan of the lake."""
-    hour = pl.col("timestamp").dt.truncate("1h").alias("hour")
-    lazy = lake.scan_bars("1m", start=FIRST, end=LAST).group_by("symbol", hour)
-    answer = lazy.agg(pl.mean("close").alias("avg_close"), pl.sum("volume").alias("total_volume"))
-    return answer.sort("symbol", "hour").collect(engine="streaming")
+    """Answer the article's question with the lake's own query for it."""
+    aggregates = [pl.mean("close").alias("avg_close"), pl.sum("volume").alias("total_volume")]
+    return cross_section(lake, "1m", "1h", aggregates, start=FIRST, end=LAST).rename({"bucket": "hour"})
 
 
 def cross_section_from_glob(root: Path) -> pl.DataFrame:

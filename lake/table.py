@@ -192,14 +192,23 @@ class Table:
         return version
 
     def scan(
-        self, files: pl.DataFrame, schema: Mapping[str, pl.DataType] | None = None, *, path_column: str | None = None
+        self,
+        files: pl.DataFrame,
+        schema: Mapping[str, pl.DataType] | None = None,
+        *,
+        path_column: str | None = None,
+        partitions: Mapping[str, pl.DataType] | None = None,
     ) -> pl.LazyFrame:
-        """Return rows of `files` (some of a snapshot's) lazily; columns that an older file lacks are null."""
+        """Return rows of `files` (some of a snapshot's) lazily; columns that an older file lacks are null.
+
+        With `partitions` these columns come from the names of folders, in these types, and cost no decoding.
+        """
         return pl.scan_parquet(
             self.paths(files),
             schema=None if schema is None else dict(schema),
             missing_columns="raise" if schema is None else "insert",
-            hive_partitioning=False,
+            hive_partitioning=partitions is not None,
+            hive_schema=None if partitions is None else dict(partitions),
             glob=False,
             storage_options=self.location.storage_options,
             include_file_paths=path_column,
