@@ -118,7 +118,7 @@ class Agreement:
             known = before.get(symbol)
             since = known[1] if known and known[0] == pair else now
             self._differing[symbol] = (pair, since)
-        self.agreed = not differing and not self._doubts.unresolved
+        self.agreed = not differing and not self._doubts.lingering
         if differing:
             await self._disagreed(differing, now, is_news=differing.keys() != before.keys())
 

@@ -41,12 +41,14 @@ class Doubt:
     """An order that the broker has to be asked about.
 
     Attributes:
-        sent_at: When its last request was sent, or when the question arose.
+        sent_at: When the last request that may take effect was sent, or when the question arose.
         decided_at: When its signal was decided.
         not_found: Answers "not found" that count.
         asked_after_s: How long after `sent_at` the last of them was asked for.
         busy: A request about it is under way.
         given_up: Nobody can tell; a person was called.
+        before: When the request before the last was sent, None where there is one alone.
+        refused: The broker's words, where it refused a request that came after another one.
     """
 
     sent_at: datetime
@@ -55,6 +57,8 @@ class Doubt:
     asked_after_s: float = 0.0
     busy: bool = False
     given_up: bool = False
+    before: datetime | None = None
+    refused: str = ""
 
 
 class Core:

@@ -1,7 +1,9 @@
 """Sending orders, and finding out what became of those whose outcome is unknown: after a lost reply or a crash alike.
 
 An order is sent again only where `tasks.orders.guarantees.next_step` says that its absence is proved, under the same
-id, and only if risk would still let it pass. An order the broker once acknowledged is never sent again.
+id, and only if risk would still let it pass. An order the broker once acknowledged is never sent again. A broker that
+refuses the second request has said nothing about the first, which may still be on its way: the order stays in doubt
+until that one is dead too.
 """
 
 from __future__ import annotations
@@ -54,9 +56,27 @@ class Doubts:
         """Whether an order's outcome is unknown and may yet be found out."""
         return any(not doubt.given_up for doubt in self._core.doubts.values())
 
-    def submit(self, request: OrderRequest, sent_at: datetime, decided_at: datetime) -> None:
-        """Send an order whose intent is committed."""
-        self._core.doubts[request.client_order_id] = Doubt(sent_at, decided_at, busy=True)
+    @property
+    def lingering(self) -> bool:
+        """Whether that is so of an order which is not just being sent for the first time."""
+        doubts, order = self._core.doubts.items(), self._core.order
+        return any(
+            not doubt.given_up and (found := order(key)) is not None and found.status is not Status.SUBMITTING
+            for key, doubt in doubts
+        )
+
+    def submit(
+        self, request: OrderRequest, sent_at: datetime, decided_at: datetime, *, before: datetime | None = None
+    ) -> None:
+        """Send an order whose intent is committed.
+
+        Args:
+            request: What to send.
+            sent_at: When its intent was committed.
+            decided_at: When its signal was decided.
+            before: When it was sent the time before, where it was.
+        """
+        self._core.doubts[request.client_order_id] = Doubt(sent_at, decided_at, busy=True, before=before)
         self._core.spawn(self._submit(request, sent_at))
 
     async def recall(self) -> None:
@@ -79,7 +99,13 @@ class Doubts:
                 continue
             since_s = (now - doubt.sent_at).total_seconds()
             profile = self._core.broker.profile
-            step = self._step(profile, since_sent_s=since_s, not_found=doubt.not_found, skew_s=self._skew_s)
+            step = self._step(
+                profile,
+                since_sent_s=since_s,
+                not_found=doubt.not_found,
+                skew_s=self._skew_s,
+                refused=bool(doubt.refused),
+            )
             if step is Step.QUERY:
                 self._ask(order.request, doubt, since_s)
             elif step is Step.PROVED_ABSENT:
@@ -99,16 +125,19 @@ class Doubts:
             self.ask(applied.order)
 
     def _recalled(self, identifier: str) -> Doubt:
-        sent_ns, decided_at = 0, None
+        sent: list[datetime] = []
+        decided_at, refused, zone = None, "", self._core.clock().tzinfo
         for line in self._core.journal.lines(identifier):
             body = line.body()
             intended = line.kind == Kind.EVENT and body.kind is Happening.SUBMIT_INTENDED
             if intended or line.kind == Kind.SEND:
-                sent_ns = line.wall_ns
+                sent.append(datetime.fromtimestamp(line.wall_ns / 1e9, zone))
+            elif line.kind == Kind.REPLY and "refused_again" in body:
+                sent, refused = sent[:-1], body["refused_again"]
             elif line.kind == Kind.SIGNAL:
                 decided_at = datetime.fromisoformat(body["decided_at"])
-        sent_at = datetime.fromtimestamp(sent_ns / 1e9, self._core.clock().tzinfo)
-        return Doubt(sent_at, decided_at or sent_at)
+        before = sent[-2] if len(sent) > 1 else None
+        return Doubt(sent[-1], decided_at or sent[-1], before=before, refused=refused)
 
     async def _submit(self, request: OrderRequest, sent_at: datetime) -> None:
         core, began = self._core, perf_counter()
@@ -127,10 +156,14 @@ class Doubts:
         core.put(Priority.REPLY, partial(self._failed, request.client_order_id, happening, said))
 
     async def _failed(self, identifier: str, happening: Happening, said: str) -> None:
+        doubt = self._core.doubts.get(identifier)
         self._core.failpoint("K7")
+        if happening is Happening.REJECTED and doubt is not None and doubt.before is not None:
+            await self._core.commit(Entry(Kind.REPLY, identifier, {"refused_again": said}))
+            self._core.doubts[identifier] = Doubt(doubt.before, doubt.decided_at, refused=said)
+            return
         (applied,) = await self._core.commit(event(identifier, happening, said))
         self._core.failpoint("K8")
-        doubt = self._core.doubts.get(identifier)
         if doubt is None:
             return
         doubt.busy, doubt.not_found = False, 0
@@ -172,13 +205,17 @@ class Doubts:
     async def _absent(self, order: Order, doubt: Doubt, since_s: float) -> None:
         """Send an order again that cannot become two, or put down that it was never placed."""
         request, now = order.request, self._core.clock()
+        if doubt.refused:
+            await self._core.commit(event(request.client_order_id, Happening.REJECTED, doubt.refused))
+            self._core.doubts.pop(request.client_order_id, None)
+            return
         seen = order.status not in UNCERTAIN or bool(order.broker_order_ids or order.fills)
         objection = "the broker knew it once" if seen else self._objection(order, doubt)
         if not objection:
             again = {"again": True, "because": "its absence was proved", "since_sent_s": round(since_s, 3)}
             await self._core.commit(Entry(Kind.SEND, request.client_order_id, again))
             self._core.failpoint("K14")
-            self.submit(request, now, doubt.decided_at)
+            self.submit(request, now, doubt.decided_at, before=doubt.sent_at)
             return
         # Where ids are unique for ever, sending again needs no proof; "never placed" does.
         conclusive_s = self._core.broker.profile.conclusive_after_s(self._skew_s)

@@ -72,17 +72,22 @@ class Step(StrEnum):
 _QUERIES = 3
 
 
-def next_step(profile: IdempotencyProfile, *, since_sent_s: float, not_found: int, skew_s: float = 1.0) -> Step:
+def next_step(
+    profile: IdempotencyProfile, *, since_sent_s: float, not_found: int, skew_s: float = 1.0, refused: bool = False
+) -> Step:
     """Return what to do about an order whose outcome is unknown.
 
     Args:
         profile: What the broker guarantees.
-        since_sent_s: Time since the request was sent (since its intent was committed, after a crash).
+        since_sent_s: Time since the last request that may yet take effect was sent (since its intent was committed,
+            after a crash).
         not_found: Answers "not found" that were given after the moment from which they count.
         skew_s: How far our clock and the broker's may be apart.
+        refused: Sending it again was refused, which tells the fate of that request alone: an earlier one may be alive,
+            and none will be sent any more.
     """
     # Class A: a second request under the same id can only become the same order, so only the index can lag.
-    unique = profile.grade is IdempotencyClass.A
+    unique = profile.grade is IdempotencyClass.A and not refused
     counts_from = profile.lag_s if unique else profile.conclusive_after_s(skew_s)
     if since_sent_s < counts_from:
         return Step.WAIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
 from tasks.orders.account import Limits, TradingState
+from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Side, Status
 from tests.flows.trading_rig import SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
 
@@ -20,6 +22,18 @@ async def bought(rig: Rig, number: int = 1) -> str:
     await rig.until_state(TradingState.ACTIVE)
     identifier = rig.desk.propose(proposal(number))
     await rig.until_status(identifier, Status.FILLED)
+    return identifier
+
+
+async def unanswered(rig: Rig) -> str:
+    """Have an order filled that nobody tells of: the reply is lost, and no question is answered."""
+    rig.broker.hidden.add(proposal().request("paper").client_order_id)  # a comparison may be under way
+    rig.broker.released = asyncio.Event()
+    identifier = rig.desk.propose(proposal())
+    await rig.until_status(identifier, Status.SUBMITTING)
+    rig.broker.lose_replies = rig.broker.mute = rig.broker.down = True
+    rig.broker.released.set()
+    await rig.until_status(identifier, Status.IN_DOUBT)
     return identifier
 
 
@@ -113,14 +127,56 @@ async def test_what_never_arrived_is_sent_again_under_its_id(tmp_path: Path) -> 
         assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(1)}
 
 
+def bounded(deadline_s: float) -> Callable[[FaultyBroker], None]:
+    """Let requests live for so long."""
+
+    def prepare(broker: FaultyBroker) -> None:
+        broker.profile = IdempotencyProfile(IdempotencyClass.A, deadline_s=deadline_s, lag_s=0.0)
+
+    return prepare
+
+
+async def refused_again(rig: Rig) -> str:
+    """Return an order whose first request is on its way somewhere, and whose second one was refused."""
+    await rig.until_state(TradingState.ACTIVE)
+    rig.broker.swallow = True
+    identifier = rig.desk.propose(proposal())
+    rig.broker.refuse_again = "no funds"
+    await rig.until(lambda: "refused_again" in str(rig.bodies(Kind.REPLY)), "sending it again is refused")
+    return identifier
+
+
+async def test_a_refusal_of_the_second_request_says_nothing_of_the_first(tmp_path: Path) -> None:
+    """The first request arrives after the second was refused: its fill is an order's in doubt, not a rejected one's."""
+    async with trading(tmp_path, prepare=bounded(60)) as rig:
+        identifier = await refused_again(rig)
+        assert rig.status(identifier) is Status.IN_DOUBT
+        await rig.broker.paper.submit(rig.order(identifier).request, now())  # the ghost comes out of the gateway
+        await rig.until_status(identifier, Status.FILLED)
+        assert "resurrected" not in rig.order(identifier).flags
+        assert rig.broker.submits == [identifier, identifier]
+
+
+async def test_a_refused_order_is_rejected_once_its_first_request_is_dead(tmp_path: Path) -> None:
+    """Also across a restart the refusal is known: nothing is sent a third time, and the broker's words are kept."""
+    async with trading(tmp_path, prepare=bounded(1)) as rig:
+        identifier = await refused_again(rig)
+        assert rig.status(identifier) is Status.IN_DOUBT
+        rig.desk._core.doubts[identifier].given_up = True  # so that the end does not wait for its fate
+    async with trading(tmp_path, prepare=bounded(1)) as rig:
+        await rig.until_status(identifier, Status.REJECTED)
+        assert "no funds" in rig.order(identifier).reason
+        assert rig.broker.submits == []
+        first = next(line for line in rig.journal.lines(identifier) if line.kind == Kind.CREATED)
+        last = list(rig.journal.lines(identifier))[-1]
+        assert last.wall_ns - first.wall_ns >= 1e9
+
+
 async def test_a_silent_broker_keeps_doubt(tmp_path: Path) -> None:
     """While nobody answers, an order stays in doubt, is not sent again, and blocks its symbol."""
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        rig.broker.hidden.add(proposal(1).request("paper").client_order_id)  # a comparison may be under way
-        rig.broker.lose_replies = rig.broker.mute = rig.broker.down = True
-        doubtful = rig.desk.propose(proposal(1))
-        await rig.until_status(doubtful, Status.IN_DOUBT)
+        doubtful = await unanswered(rig)
         blocked = rig.desk.propose(proposal(2))
         await rig.until_status(blocked, Status.DENIED)
         assert rig.status(doubtful) is Status.IN_DOUBT
@@ -205,10 +261,7 @@ async def test_a_restart_takes_up_what_was_left(tmp_path: Path) -> None:
     """An order whose reply never came is found after a restart, with what filled meanwhile, and sent once."""
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        rig.broker.hidden.add(proposal().request("paper").client_order_id)
-        rig.broker.lose_replies = rig.broker.mute = rig.broker.down = True
-        identifier = rig.desk.propose(proposal())
-        await rig.until_status(identifier, Status.IN_DOUBT)
+        identifier = await unanswered(rig)
         rig.desk._core.doubts[identifier].given_up = True  # so that the end need not wait for an answer
     async with trading(tmp_path) as rig:
         assert rig.desk.state is TradingState.RECONCILING

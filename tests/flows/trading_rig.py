@@ -14,7 +14,7 @@ from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import Account, BrokerFill, BrokerOrder, OutcomeUnknownError
+from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection, OutcomeUnknownError
 from tasks.errors import TransientError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
@@ -47,6 +47,7 @@ class FaultyBroker:
     Attributes:
         lose_replies: Submits and cancels take effect, and their outcome is unknown.
         swallow: Submits vanish, and their outcome is unknown.
+        refuse_again: Where given, the broker's words to every further submit of an id.
         released: Where given, submits wait for it before they reach the broker.
         hidden: Neither query nor lists show these orders.
         mute: The stream says nothing.
@@ -60,6 +61,7 @@ class FaultyBroker:
     profile: IdempotencyProfile = PaperBroker.profile
     lose_replies: bool = False
     swallow: bool = False
+    refuse_again: str = ""
     released: asyncio.Event | None = None
     hidden: set[str] = field(default_factory=set)
     mute: bool = False
@@ -75,6 +77,8 @@ class FaultyBroker:
         self.submits.append(request.client_order_id)
         if self.released is not None:
             await self.released.wait()
+        if self.refuse_again and self.submits.count(request.client_order_id) > 1:
+            raise DefiniteRejection(self.refuse_again)
         if self.swallow:
             raise OutcomeUnknownError("the line went dead")
         found = await self.paper.submit(request, sent_at)

@@ -37,6 +37,13 @@ def test_the_rules(profile: IdempotencyProfile, since: float, not_found: int, st
     assert next_step(profile, since_sent_s=since, not_found=not_found) is step
 
 
+def test_a_refused_resend_waits_for_the_first_request() -> None:
+    """Where sending again was refused, uniqueness helps no more: only the first request's deadline settles it."""
+    assert next_step(A, since_sent_s=6.9, not_found=5, refused=True) is Step.WAIT
+    assert next_step(A, since_sent_s=7, not_found=0, refused=True) is Step.QUERY
+    assert next_step(A, since_sent_s=7, not_found=1, refused=True) is Step.PROVED_ABSENT
+
+
 @given(st.sampled_from([B, C, D]), st.floats(0, 200), st.integers(0, 5))
 def test_nothing_is_proved_while_the_request_may_live(
     profile: IdempotencyProfile, since: float, not_found: int
