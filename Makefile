@@ -45,8 +45,8 @@ test: check ## lint, types and the whole suite
 demo: install ## the whole research path on real bars, on a market inside the process
 	@$(BIN)/python -m flows.demo
 
-docs: install ## check every link, command and file the pages name, run the tutorial, build the site into site/
-	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/tutorial.py
+docs: install ## run or parse every block, command and link of the pages, run the tutorial, build the site into site/
+	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/blocks.py tests/docs/tutorial.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running

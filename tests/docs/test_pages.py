@@ -10,7 +10,20 @@ import pytest
 
 from flows.cli import FLOWS, app
 from tests.docs.navigation import on_config
-from tests.docs.pages import PAGES, ROOT, anchors, commands, console, files, links, make_targets
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    commands,
+    console,
+    files,
+    links,
+    make_targets,
+    outside_links,
+    variables,
+)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 
@@ -26,6 +39,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), (
             f"{page}: no #{anchor} in {target}; it has {sorted(anchors(target))}"
         )
+
+
+@each_page
+def test_links_to_other_sites_are_whole(page: Path) -> None:
+    """Each link to another site is encrypted and names a host; whether it answers is not for an offline test."""
+    for target in outside_links(page):
+        assert re.fullmatch(r"https://[\w.-]+\.[a-z]{2,}(/[^\s)]*)?", target), f"{page}: {target}"
 
 
 @each_page
@@ -72,3 +92,20 @@ def test_the_parts_a_page_is_taken_into(tmp_path: Path) -> None:
     assert commands(page) == {"sql", "status"}
     assert make_targets(page) == {"docs"}
     assert files(page) == {"tasks/errors.py"}
+
+
+def test_a_block_that_is_not_run_says_why(tmp_path: Path) -> None:
+    """A marker before a block gives its reason, and takes its commands out of those that are run; no other block's."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- not run: it asks an exchange -->\n```console\n$ klinehouse sql\n```\n"
+        "```console\n$ KLINEHOUSE_DASK=local make docs\n```\n```\nprinted\n```\n"
+    )
+    assert blocks(page) == [
+        Block(3, "console", "$ klinehouse sql\n", "it asks an exchange"),
+        Block(6, "console", "$ KLINEHOUSE_DASK=local make docs\n"),
+        Block(9, "", "printed\n"),
+    ]
+    assert console(page) == ["klinehouse sql", "KLINEHOUSE_DASK=local make docs"]
+    assert console(page, run=True) == ["KLINEHOUSE_DASK=local make docs"]
+    assert variables(page) == {"KLINEHOUSE_DASK"}

@@ -1,4 +1,4 @@
-"""Runs the tutorial as a person would, command by command, and parses the commands of every other page.
+"""Runs the tutorial as a person would, command by command.
 
 `make docs` calls it. Not collected by the suite (its name does not begin with ``test_``): it takes a minute.
 """
@@ -6,17 +6,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cyclopts import App, Parameter
 
-from flows.cli import FLOWS, app, command
-from tests.docs.pages import PAGES, ROOT, console
+from tests.docs.pages import ROOT, console
 
 #: What a run leaves in the folder, and must not be shared with the checkout.
 OWN = {".git", ".prefect", ".klinehouse", "data", "reports", "site", ".env"}
@@ -52,29 +48,3 @@ def test_the_tutorial_runs_as_it_is_printed(tmp_path: Path) -> None:
     ]
     assert [(row[0], row[2], row[-1]) for row in rows] == [("BTCUSDT", "0", "0"), ("ETHUSDT", "0", "0")]
     assert list((tmp_path / "reports").glob("BTCUSDT-1h-volume_pressure-*.html"))
-
-
-def _console_commands(program: str) -> list[list[str]]:
-    lines = {line for page in PAGES for line in console(page) if line.startswith(f"{program} ")}
-    return [shlex.split(line)[1:] for line in sorted(lines)]
-
-
-@pytest.mark.parametrize("words", _console_commands("klinehouse"), ids=" ".join)
-def test_every_command_line_is_understood(words: list[str]) -> None:
-    """The command line of every page takes each option and value that the page gives it."""
-    parser = App()
-    parser.default_parameter = Parameter(consume_multiple=True, negative_iterable=())
-    parser.command(command(words[0]) if words[0] in FLOWS else app[words[0]], name=words[0])
-    parser.parse_args(words, exit_on_error=False, print_error=False)
-
-
-@pytest.mark.parametrize("words", _console_commands("prefect"), ids=" ".join)
-def test_every_prefect_command_is_there(words: list[str]) -> None:
-    """Prefect has each subcommand that a page uses, with each option."""
-    path = [word for word in words if word.isalpha() or word == "work-pool"][: 1 if "deploy" in words else 2]
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", *path, "--help"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    options = {word for word in words if word.startswith("--")} - {"--no-prompt"}
-    assert {option for option in options if option not in done.stdout} == set()
