@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from flows.show import console, show
 from tasks.errors import KlinehouseError
@@ -31,6 +32,7 @@ FLOWS: dict[str, tuple[str, str]] = {
     "sweep": ("flows.sweep:sweep", "Search a strategy's parameters, out of sample."),
     "maintain": ("flows.maintain:maintain", "Compact the lake, and name the runs that corrections touched."),
     "research": ("flows.research:research", "All of the above in a row, then the report."),
+    "live": ("flows.live:live", "Stream, watch, record and trade until stopped; on paper unless told otherwise."),
 }
 
 _SWITCH = Annotated[
@@ -138,6 +140,59 @@ def status(*, days: int = 30, root: str | None = None) -> None:
     console().print(render(settings, days=days))
 
 
+@app.command(name="serve")
+def serve(symbols: list[str] | None = None, *, limit: Annotated[int, Parameter(validator=Number(gte=1))] = 2) -> None:
+    """Run everything on this machine until Ctrl-C: Prefect's server, a worker, the deployments, the live flow.
+
+    Args:
+        symbols: What the live flow streams, the most important first; none for no live flow.
+        limit: Flow runs at a time.
+    """
+    from flows.serve import run
+    from flows.settings import load
+
+    run(load(), symbols or [], limit)
+
+
+@app.command(name="deploy")
+def deploy(*, pool_type: str = "process") -> None:
+    """Put the work pool, every deployment of prefect.yaml and every automation on the Prefect server, or update them.
+
+    Args:
+        pool_type: Type of the work pool where there is none yet: process, docker or kubernetes.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows import deploy
+    from flows.settings import load
+
+    url = deploy.server_url()
+    with temporary_settings({PREFECT_API_URL: url}):
+        names = asyncio.run(deploy.deploy({"PREFECT_API_URL": url}, load().alert_block, pool_type))
+    print(f"Deployed to {url}; automations: {', '.join(names)}")
+
+
+@app.command(name="tidy")
+def tidy() -> None:
+    """Put the records of runs right after a crash: those whose process is gone, those that were missed meanwhile.
+
+    For the moment before a worker starts, on the machine where it did.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.deploy import server_url
+    from flows.settings import load
+    from flows.tidy import tidy
+
+    async def put_right() -> list[str]:
+        async with get_client() as client:
+            return await tidy(client, load().state_dir)
+
+    with temporary_settings({PREFECT_API_URL: server_url()}):
+        print("\n".join(asyncio.run(put_right())) or "Nothing to put right.")
+
+
 def _lake(root: str | None) -> Lake:
     from flows.settings import load
     from lake.store import Lake
@@ -151,6 +206,10 @@ def command(name: str) -> Callable[..., Any]:
     flow = getattr(import_module(module), attribute)
 
     def run(*positional: Any, orchestration: bool = True, **parameters: Any) -> Any:
+        if orchestration and name == "live":
+            from flows.live import serve  # it serves its own deployment: a worker would not let it clean up
+
+            return serve(*positional, **parameters)
         if orchestration:
             return flow(*positional, **parameters)
         return asyncio.run(flow.fn(*positional, **parameters))
@@ -176,9 +235,9 @@ def build(arguments: list[str]) -> App:
     return app
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
         show(build(arguments)(arguments, result_action="return_value"))
     except KlinehouseError as error:

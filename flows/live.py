@@ -1,9 +1,10 @@
-"""The live flow: one long run that streams, watches and records until somebody stops it.
+"""The live flow: one long run that streams, watches, records and trades until somebody stops it.
 
-It lives in a process of its own: ``python -m flows.live BTCUSDT ETHUSDT`` serves the deployment ``live/live`` and
-begins a run of it. Never under the process worker, which kills a run in 0.05 s without letting it clean up, and never
-with a deployment concurrency limit, whose lease kills a healthy run when the server restarts. A file lock is what
-keeps a second one out. SIGTERM, SIGINT, both at once or twice, and a cancel from the UI all end it clean.
+It lives in a process of its own: ``python -m flows.live BTCUSDT --strategy ma_crossover`` serves the deployment
+``live/live`` and begins a run of it. Never under the process worker, which kills a run in 0.05 s without letting it
+clean up, and never with a deployment concurrency limit, whose lease kills a healthy run when the server restarts. A
+file lock is what keeps a second one out. SIGTERM, SIGINT, both at once or twice, and a cancel from the UI all end it
+clean; SIGUSR1 and the file HALT in the state folder stop its trading and nothing else.
 
 No postponed annotations here: the runner pickles a served flow by value, and names that only annotations use would be
 left behind.
@@ -27,12 +28,16 @@ from prefect.states import Cancelled, State
 from pydantic import Field
 
 from flows import adhoc
+from flows.live_account import open_account
 from flows.live_alerts import AlertSender
 from flows.live_desk import LiveDesk
+from flows.live_plan import Direction, Mode, TradingPlan, check_plan
+from flows.live_switch import KillSwitch, forward
 from flows.live_vendor import open_live_vendor
-from flows.parameters import IntervalName, Symbols
+from flows.parameters import IntervalName, Symbols, check_strategy
 from flows.settings import load
 from tasks.errors import ConfigurationError
+from tasks.strategies.registry import names as strategy_names
 from tasks.stream.monitor import MonitorPolicy
 
 log = structlog.get_logger("flows.live")
@@ -40,20 +45,51 @@ log = structlog.get_logger("flows.live")
 NAME = "live"
 
 
-@flow(name=NAME, flow_run_name="live {interval}")
+#: A strategy, or none: then the flow watches and records, and the desk stands ready.
+LiveStrategy = Annotated[
+    str,
+    Field(description="Strategy that trades; none only watches.", json_schema_extra={"enum": ["", *strategy_names()]}),
+]
+Broker = Annotated[
+    str,
+    Field(
+        pattern=r"^(paper|ccxt:[a-z0-9]+)$",
+        description="paper, or ccxt:<exchange>: its sandbox, unless the mode is live.",
+        json_schema_extra={"examples": ["paper", "ccxt:binance", "ccxt:binanceusdm"]},
+    ),
+]
+
+
+@flow(name=NAME, flow_run_name="live {interval} {strategy}")
 async def live(
     symbols: Symbols,
     interval: IntervalName = "1m",
-    alert_blocks: list[str] = [],  # noqa: B006  # Prefect reads the default for its form; nobody changes it
+    strategy: LiveStrategy = "",
+    strategy_params: dict[str, float] = {},  # noqa: B006  # Prefect reads the defaults for its form; nobody changes them
+    position_fraction: Annotated[float, Field(gt=0, le=1)] = 0.02,
+    direction: Direction = "long",
+    broker: Broker = "paper",
+    mode: Mode = "paper",
+    i_accept_live: str = "",
+    allow_non_idempotent: str = "",
+    alert_blocks: list[str] = [],  # noqa: B006
     buy_above: Annotated[float, Field(gt=1)] = 2.5,
     sell_below: Annotated[float, Field(gt=0, lt=1)] = 0.4,
 ) -> State[Any]:
-    """Stream, watch and record some symbols until stopped.
+    """Stream, watch, record and trade some symbols until stopped.
 
     Args:
         symbols: Symbols in the vendor's spelling, the most important first.
-        interval: Bars kept up to date in the lake while streaming.
-        alert_blocks: Prefect notification blocks that hear of pressure, such as slack-webhook/ops.
+        interval: Bars kept up to date in the lake while streaming, and decided on.
+        strategy: Strategy that trades; none only watches.
+        strategy_params: The strategy's parameters where they are not its defaults, such as {"fast": 5, "slow": 20}.
+        position_fraction: Share of equity that a position shall have.
+        direction: Which side of the market the strategy may be on.
+        broker: paper, or ccxt:<exchange>: its sandbox, unless the mode is live.
+        mode: live moves real money, and needs i_accept_live and a key that may trade.
+        i_accept_live: For live only: the account's name from KLINEHOUSE_LIVE_ACCOUNT, typed once more.
+        allow_non_idempotent: The exchange's name, to trade live where an order in doubt can never be sent again.
+        alert_blocks: Prefect notification blocks that hear of pressure and of halts, such as slack-webhook/ops.
         buy_above: Pressure ratio above which an episode of buying begins.
         sell_below: Pressure ratio below which an episode of selling begins.
 
@@ -61,15 +97,25 @@ async def live(
         Cancelled when it was stopped, with everything recorded.
 
     Raises:
-        ConfigurationError: Another live flow runs, or a setting is missing.
+        ConfigurationError: Another live flow runs, a setting is missing, or live trading was not accepted.
+        InputError: There is no such strategy, or it does not take these parameters.
     """
     settings, stop = load(), asyncio.Event()
-    monitor = MonitorPolicy.beyond(buy_above, sell_below)
-    with single_instance(settings.state_dir / "live.lock"), stopped_by_signals(stop):
-        async with open_live_vendor(settings, symbols) as vendor, AlertSender(alert_blocks) as alerts:
-            desk = LiveDesk(settings, vendor, symbols, interval, monitor, alerts)
-            await desk.run(stop)
-    return Cancelled(message="Stopped: the connection was closed and what was seen is in the lake.")
+    monitor, switch = MonitorPolicy.beyond(buy_above, sell_below), KillSwitch(settings.state_dir)
+    plan = TradingPlan(
+        strategy, strategy_params, broker, mode, i_accept_live, allow_non_idempotent, position_fraction, direction
+    )
+    check_plan(plan, settings)
+    if strategy:
+        check_strategy(strategy)
+    with single_instance(settings.state_dir / "live.lock"), stopped_by_signals(stop), switch.on_signal():
+        async with (
+            open_account(settings, plan, symbols) as account,
+            open_live_vendor(settings, symbols) as vendor,
+            AlertSender(alert_blocks) as alerts,
+        ):
+            await LiveDesk(settings, vendor, symbols, interval, monitor, alerts, account, switch).run(stop)
+    return Cancelled(message="Stopped: orders are accounted for, and what was seen is in the lake.")
 
 
 @contextmanager
@@ -119,7 +165,8 @@ class OnceRunner(Runner):
 def serve(symbols: list[str], **parameters: Any) -> None:
     """Serve the deployment ``live/live`` from this process, begin a run, and return when both have ended."""
     with adhoc.server():
-        runner = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1)
+        runner, folder = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1), load().state_dir
+        signal.signal(signal.SIGUSR1, lambda *_: forward(folder))  # the flow is another process; this one would die
         deployment = runner.add_flow(live, name=NAME, parameters={"symbols": symbols, **parameters})
         with get_client(sync_client=True) as client:
             client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]
@@ -130,6 +177,6 @@ def serve(symbols: list[str], **parameters: Any) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit("usage: python -m flows.live SYMBOL [SYMBOL …]")
-    serve(sys.argv[1:])
+    from flows.cli import main
+
+    main(["live", *sys.argv[1:]])

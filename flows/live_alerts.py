@@ -39,7 +39,7 @@ class AlertSender:
         self.failed = 0
         self._names = tuple(names)
         self._blocks: list[Any] = []
-        self._waiting: asyncio.Queue[Alert] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_WAITING)
         self._sending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -61,26 +61,31 @@ class AlertSender:
     def tell(self, alert: Alert) -> None:
         """Log an alert and queue it for the blocks."""
         log.warning("pressure.alerted", symbol=alert.symbol, pressure=alert.pressure, ratio=round(alert.ratio, 3))
+        self.call(
+            f"{alert.symbol}: {alert.pressure} pressure",
+            f"Ratio {alert.ratio:.2f} beyond {alert.threshold:g}; episode {alert.episode}.",
+        )
+
+    def call(self, subject: str, body: str) -> None:
+        """Queue words for the blocks; whoever calls has logged them."""
         if not self._blocks:
             return
         try:
-            self._waiting.put_nowait(alert)
+            self._waiting.put_nowait((subject, body))
         except asyncio.QueueFull:
             self.failed += 1
 
     async def _send_all(self) -> None:
         while True:
-            alert = await self._waiting.get()
+            subject, body = await self._waiting.get()
             for block in self._blocks:
-                await self._send(block, alert)
+                await self._send(block, subject, body)
 
-    async def _send(self, block: Any, alert: Alert) -> None:
-        subject = f"{alert.symbol}: {alert.pressure} pressure"
-        body = f"Ratio {alert.ratio:.2f} beyond {alert.threshold:g}; episode {alert.episode}."
+    async def _send(self, block: Any, subject: str, body: str) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await block.notify(body, subject)
             self.sent += 1
         except Exception as error:  # noqa: BLE001  # a messenger may fail in any way, and none of it may stop the stream
             self.failed += 1
-            log.warning("alert.not_sent", symbol=alert.symbol, reason=type(error).__name__)
+            log.warning("alert.not_sent", subject=subject, reason=type(error).__name__)

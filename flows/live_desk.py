@@ -1,16 +1,23 @@
-"""The live side put together: the stream with its ports connected to the lake, the REST side, alerts and the page."""
+"""The live side put together: the stream with its ports connected to the lake, the REST side, alerts, page, trading."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Any
 
 import structlog
 
+from flows.live_account import Account
 from flows.live_alerts import AlertSender
+from flows.live_limits import read_limits
+from flows.live_market import TradedDesk
+from flows.live_switch import KillSwitch
+from flows.live_trading import LiveTrading
 from flows.live_vendor import LiveVendor
 from flows.settings import SUBSCRIPTIONS, Settings
 from flows.vendor import calendar_of
@@ -20,7 +27,7 @@ from lake.timeline import INTERVALS
 from tasks.control.guard import make_token
 from tasks.control.server import ControlServer
 from tasks.errors import KlinehouseError, TransientError
-from tasks.stream.desk import Desk, DeskPolicy
+from tasks.stream.desk import DeskPolicy
 from tasks.stream.events import Degraded, Event, GapEnded
 from tasks.stream.mirror import Mirror
 from tasks.stream.monitor import MonitorPolicy
@@ -36,10 +43,23 @@ log = structlog.get_logger("flows.live")
 
 #: Seconds after a bar's close when routine fetching begins.
 FOLLOW_AFTER_S = 5.0
+#: Difference between the vendor's clock and ours that a person should hear of.
+_SKEW_ALARM_MS = 500.0
 
 
 class LiveDesk:
-    """The stream with its ports connected: the lake, the vendor's REST side, alerts and the control page."""
+    """The stream with its ports connected: the lake, the vendor's REST side, alerts, the control page, an account.
+
+    Args:
+        settings: This machine's.
+        vendor: Where data comes from.
+        symbols: In its spelling, the most important first.
+        interval: Bars that are kept up to date, and decided on.
+        monitor: When pressure is worth an alert.
+        alerts: Who hears of it.
+        account: What is traded.
+        switch: The kill switch outside the process.
+    """
 
     def __init__(
         self,
@@ -49,6 +69,8 @@ class LiveDesk:
         interval: str,
         monitor: MonitorPolicy,
         alerts: AlertSender,
+        account: Account,
+        switch: KillSwitch,
     ) -> None:
         self._settings, self._vendor, self._interval = settings, vendor, interval
         self._symbols, self._alerts = list(symbols), alerts
@@ -60,7 +82,10 @@ class LiveDesk:
         epoch_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
         self._session = Session(
             subscriptions(symbols),
-            policy=SessionPolicy(plan_subscriptions=SUBSCRIPTIONS[settings.plan]),
+            policy=SessionPolicy(
+                plan_subscriptions=SUBSCRIPTIONS[settings.plan],
+                skew_alarm_ms=_SKEW_ALARM_MS if vendor.speed == 1 else math.inf,  # a fast market's clock is elsewhere
+            ),
             rng=SystemRandom(),
             epoch_ms=epoch_ms,
             is_open=self._is_open,
@@ -68,13 +93,19 @@ class LiveDesk:
         )
         recorder = Recorder(self._lake)
         self._mirror = Mirror(settings.redis_url)
-        desk = Desk(
+        desk = TradedDesk(
             symbols,
             DeskPolicy(monitor=monitor),
+            account=account,
+            real_time=vendor.speed == 1,
             recorder=recorder,
             on_alert=alerts.tell,
             to_wall_ms=self._session.wall_ms,
         )
+        self._trading = LiveTrading(
+            account, read_limits(settings.limits_file), market=desk.market, switch=switch, call=alerts.call
+        )
+        self._history = 0
         self._refill = Refill(self._fill, self._filled)
         self._service = StreamService(
             self._session,
@@ -87,20 +118,38 @@ class LiveDesk:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve the page and stream until `stop` is set."""
+        """Serve the page, stream and trade until `stop` is set; trading ends first, while the market is still seen."""
+        self._history = await asyncio.to_thread(
+            self._trading.attach,
+            self._symbols,
+            self._interval,
+            lake=self._lake,
+            market_now=self._vendor.now,
+            is_open=self._is_open,
+        )
         last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
         epoch_s = self._session.epoch_ms / 1000.0
         self._session.resume({key: at.timestamp() - epoch_s for key, at in last.items()})
         self._service.desk.remember(await asyncio.to_thread(recorded_trades, self._lake, self._symbols))
         token_file = self._settings.state_dir / "control.token"
-        actions = {"reconnect": self._reconnect, "start": self._start}
+        trading = self._trading
+        actions = {
+            "reconnect": self._reconnect,
+            "start": self._start,
+            "halt": trading.halt_action,
+            "clear": trading.clear_action,
+        }
         async with ControlServer(
             self.snapshot, self.healthy, actions, token=make_token(token_file), port=self._settings.control_port
         ) as page:
             log.info("live.started", symbols=self._symbols, page=page.url, token_file=str(token_file))
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(loop) for loop in (self._follow(), self._poll(), self._mirror.run())]
-                await self._service.run(stop)
+                drained = asyncio.Event()
+                streaming = group.create_task(self._service.run(drained))
+                await trading.run(stop)
+                drained.set()
+                await streaming
                 for helper in helpers:
                     helper.cancel()
         log.info("live.stopped", messages=self._service.messages)
@@ -124,6 +173,7 @@ class LiveDesk:
             ],
             "alerts_sent": self._alerts.sent,
             "rate_budget": {"used": self._vendor.used, "limit": self._vendor.limit},
+            "trading": self._trading.describe(),
             "refill": {"waiting": self._refill.waiting, "failed": dict(self._refill.failed)},
         }
 
@@ -132,14 +182,14 @@ class LiveDesk:
         state = self._session.state
         return state in FLOWING, f"{state}: {state.sentence}"
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, said: Mapping[str, str]) -> None:
         self._service.driver.tell(lambda session, now: session.reconnect(now))
 
-    async def _start(self) -> None:
+    async def _start(self, said: Mapping[str, str]) -> None:
         self._service.driver.tell(lambda session, now: session.start(now))
 
     def _is_open(self, symbol: str) -> bool:
-        return self._calendars[symbol].is_open(datetime.now(UTC))
+        return self._calendars[symbol].is_open(self._vendor.now())
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, GapEnded) and event.channel == "trade":
@@ -148,11 +198,13 @@ class LiveDesk:
             self._degraded |= dict.fromkeys(event.symbols)
 
     async def _fill(self, symbol: str) -> int:
-        """Bring a symbol's bars, and after a gap its trades, up to now."""
+        """Bring a symbol's bars, and after a gap its trades, up to now; then hand the bars to its strategy."""
         if symbol in self._torn:
             self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))
             self._torn.discard(symbol)
-        return await self._vendor.fill_bars(self._lake, symbol, self._interval)
+        written = await self._vendor.fill_bars(self._lake, symbol, self._interval, least=self._history)
+        await self._trading.filled(symbol)
+        return written
 
     def _filled(self, symbol: str) -> None:
         self._service.driver.tell(lambda session, now: session.resynced(now, [symbol]))
@@ -162,9 +214,9 @@ class LiveDesk:
         step, traded = INTERVALS[self._interval], self._symbols
         while True:
             self._refill.follow(traded)
-            now = datetime.now(UTC)
+            now = self._vendor.now()
             closes = step.next(step.floor(now))
-            await asyncio.sleep((closes - now).total_seconds() + FOLLOW_AFTER_S)
+            await asyncio.sleep(((closes - now).total_seconds() + FOLLOW_AFTER_S) / self._vendor.speed)
             traded = [one for one in self._symbols if self._calendars[one].is_open(closes - timedelta(seconds=1))]
 
     async def _poll(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from flows.settings import Settings
 from lake.store import Lake
-from lake.timeline import INTERVALS
+from lake.timeline import INTERVALS, from_ms
 from tasks.exchange.budget import SharedBudget
 from tasks.exchange.client import TickDBClient
 from tasks.exchange.limiter import Priority, per_minute
@@ -25,10 +25,11 @@ SETTLE = timedelta(seconds=3)
 #: How far back a symbol without bars is fetched, and how far back its newest bar is looked for. What is older is the
 #: backfill flow's work.
 FIRST_REACH, RESUME_REACH = timedelta(hours=6), timedelta(days=7)
+_MONTH = timedelta(days=31)
 #: Trades asked for after a gap, the most that the vendor returns.
 REFILLED_TRADES = 1_000
-#: The simulated market's history and future around the start.
-_SIMULATED_PAST, _SIMULATED_FUTURE = timedelta(hours=12), timedelta(days=2)
+#: The simulated market's history and future around the start, and how long it takes a fast one to reach the present.
+_SIMULATED_PAST, _SIMULATED_FUTURE, _CATCHES_UP = timedelta(hours=12), timedelta(days=2), timedelta(minutes=1)
 
 
 class LiveVendor:
@@ -37,11 +38,22 @@ class LiveVendor:
     Attributes:
         endpoint: Where the stream is.
         limit: Requests a minute.
+        now: The market's time.
+        speed: Seconds of the market in one of ours.
     """
 
-    def __init__(self, endpoint: Endpoint, client: TickDBClient, budget: SharedBudget, limit: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        client: TickDBClient,
+        budget: SharedBudget,
+        limit: int,
+        now: Callable[[], datetime],
+        speed: float,
+    ) -> None:
         self.endpoint = endpoint
         self.limit = limit
+        self.now, self.speed = now, speed
         self._client = client
         self._budget = budget
 
@@ -50,15 +62,22 @@ class LiveVendor:
         """Requests of the last minute, by every process that uses the key."""
         return self._budget.used()
 
-    async def fill_bars(self, lake: Lake, symbol: str, interval: str) -> int:
+    async def fill_bars(self, lake: Lake, symbol: str, interval: str, *, least: int = 0) -> int:
         """Write the closed bars that the lake lacks since its newest one; return how many were new.
 
         The bar still being formed is never asked for.
+
+        Args:
+            lake: Where they go.
+            symbol: Whose.
+            interval: Length of a bar.
+            least: How many are fetched where the lake has no recent ones, if that reaches back further than usual.
         """
-        now = datetime.now(UTC)
+        now = self.now()
         step, end = INTERVALS[interval], INTERVALS[interval].closed_end(now - SETTLE)
-        newest = await asyncio.to_thread(_newest, lake, symbol, interval, end - RESUME_REACH, end)
-        start = step.floor(end - FIRST_REACH) if newest is None else step.next(newest)
+        reach = max(FIRST_REACH, least * (step.step or _MONTH))
+        newest = await asyncio.to_thread(_newest, lake, symbol, interval, end - max(RESUME_REACH, reach), end)
+        start = step.floor(end - reach) if newest is None else step.next(newest)
         if start >= end:
             return 0
         bars = await self._client.fetch_klines(symbol, interval, start, end, now=now)
@@ -83,6 +102,8 @@ class _Addresses:
     stream: str
     rest: str
     key: SecretStr
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    speed: float = 1.0
 
 
 @asynccontextmanager
@@ -111,7 +132,7 @@ async def open_live_vendor(settings: Settings, symbols: Sequence[str]) -> AsyncI
                 priority=source.priority,
             ) as client:
                 endpoint = Endpoint(addresses.stream, addresses.rest, addresses.key)
-                yield LiveVendor(endpoint, client, budget, settings.rate)
+                yield LiveVendor(endpoint, client, budget, settings.rate, addresses.now, addresses.speed)
 
 
 @asynccontextmanager
@@ -123,11 +144,14 @@ async def _addresses(settings: Settings, symbols: Sequence[str]) -> AsyncIterato
     from tasks.simulator.market import generated
     from tasks.simulator.server import Simulator
 
-    now = datetime.now(UTC)
-    first = (now - _SIMULATED_PAST).replace(minute=0, second=0, microsecond=0)
+    now, speed = datetime.now(UTC), settings.market_speed
+    begins = now - (speed - 1) * _CATCHES_UP if speed > 1 else now
+    first = (begins - _SIMULATED_PAST).replace(minute=0, second=0, microsecond=0)
     market = generated(symbols=tuple(symbols), start=first, end=now + _SIMULATED_FUTURE)
-    async with Simulator(market, plan=settings.plan, now=MarketClock(datetime.now(UTC))) as simulator:
-        yield _Addresses(simulator.stream_url, simulator.url, SecretStr(simulator.api_key))
+    clock = MarketClock(begins if speed > 1 else datetime.now(UTC), speed=speed)
+    async with Simulator(market, plan=settings.plan, now=clock) as simulator:
+        key = SecretStr(simulator.api_key)
+        yield _Addresses(simulator.stream_url, simulator.url, key, lambda: from_ms(clock()), speed)
 
 
 def _newest(lake: Lake, symbol: str, interval: str, start: datetime, end: datetime) -> datetime | None:

@@ -54,6 +54,19 @@ class Settings(BaseSettings):
     control_port: int = Field(8780, ge=0, le=65535, description="Loopback port of the live flow's page; 0 picks one.")
     redis_url: SecretStr | None = Field(None, description="Redis that the live state is mirrored to; none by default.")
 
+    market_speed: float = Field(
+        1.0, gt=0, le=60, description="Seconds of the simulated market in one of ours; a demonstration runs faster."
+    )
+    sandbox_key: SecretStr | None = Field(None, description="Key of the exchange's test environment.")
+    sandbox_secret: SecretStr | None = Field(None, description="Its secret.")
+    trade_key: SecretStr | None = Field(None, description="Key that may trade real money; never one that may withdraw.")
+    trade_secret: SecretStr | None = Field(None, description="Its secret.")
+    live_account: str = Field("", description="Name of the account that holds real money; a live run repeats it.")
+    limits_file: Path | None = Field(None, description="TOML file of risk limits where they are not the defaults.")
+
+    alert_block: str = Field(
+        "", description="Prefect notification block that hears of trouble, such as slack-webhook/ops; none by default."
+    )
     dask: str = Field(
         "", description="Where large sweeps run: empty for this process, `local`, or a Dask scheduler's address."
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -48,6 +48,8 @@ class OrderDesk:
         clock: The wall clock, UTC.
         failpoint: Called with the name of every point at which a crash must be survived; for tests that kill there.
         on_change: Hears of every order that changed, after it is durable.
+        on_halt: Hears why everything stopped, once it has.
+        cancel_at_stop: Whether a stop cancels what is still open; orders that only reduce stay.
         pace: How often it looks after things by itself.
         step: What to do about an order in doubt; tests put broken rules here.
 
@@ -66,11 +68,14 @@ class OrderDesk:
         clock: Callable[[], datetime],
         failpoint: Callable[[str], None] = lambda name: None,
         on_change: Callable[[Order], None] = lambda order: None,
+        on_halt: Callable[[str], None] = lambda reason: None,
+        cancel_at_stop: bool = False,
         pace: Pace | None = None,
         step: Callable[..., Step] = next_step,
     ) -> None:
         self._core = Core(journal, broker, account, clock, failpoint, on_change)
         self._market, self._pace = market, pace or Pace()
+        self._on_halt, self._cancel_at_stop = on_halt, cancel_at_stop
         self._exposure = Exposure(limits, market)
         self._reports = Reports(self._core, halt=self._halt, price=self._price, lost=self._reconcile)
         self._doubts = Doubts(
@@ -110,6 +115,21 @@ class OrderDesk:
         """Every order the broker is being asked about."""
         return frozenset(self._core.doubts)
 
+    @property
+    def working(self) -> list[Order]:
+        """Every order that has not ended, the newest last."""
+        return list(self._core.working.values())
+
+    @property
+    def limits(self) -> Limits:
+        """What risk holds the account against."""
+        return self._exposure.limits
+
+    @property
+    def written(self) -> list[tuple[datetime, Entry]]:
+        """The last entries of the journal, oldest first, with their times."""
+        return list(self._core.written)
+
     def propose(self, proposal: Proposal) -> str:
         """Ask for an order and return the id it will have; the same signal gives the same id and at most one order.
 
@@ -139,7 +159,8 @@ class OrderDesk:
             ExceptionGroup: With a DataError where the journal could not be written: nothing more may be sent.
         """
         self._remember()
-        await self._core.commit(Entry(Kind.RISK, body={"limits": self._exposure.limits.version}))
+        limits = self._exposure.limits
+        await self._core.commit(Entry(Kind.RISK, body={"limits": limits.version, "values": asdict(limits)}))
         async with asyncio.TaskGroup() as group:
             consumer = group.create_task(self._core.consume(group))
             workers = [group.create_task(self._reports.listen()), group.create_task(self._tick())]
@@ -182,6 +203,8 @@ class OrderDesk:
             event(identifier, happening, verdict.reason),
         )
         core.failpoint("K2")
+        if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._now_s()):
+            await self._halt("a strategy kept asking for more orders than the rate limits allow")
         if verdict.passed:
             self._exposure.ordered(request.symbol, self._now_s())
             self._doubts.submit(request, now, proposal.decided_at)
@@ -230,6 +253,7 @@ class OrderDesk:
         self.halted_for = reason
         await self._core.commit(Entry(Kind.OPERATOR, body={"halt": reason}))
         log.error("trading.halted", account=self._core.account, reason=reason)
+        self._on_halt(reason)
         await self._cancel_all()
 
     async def _cancel_all(self) -> None:
@@ -273,14 +297,26 @@ class OrderDesk:
             await self._reconcile()
 
     async def _drain(self) -> None:
-        """Take no more proposals, and give requests under way a while to be answered."""
+        """Take no more proposals, cancel entries, and give requests under way a while to be answered."""
         self._stopping = True
+        if self._cancel_at_stop:
+            self._core.put(Priority.HALT, self._cancel_entries)
         try:
             async with asyncio.timeout(DRAIN_S):
-                while not self._core.is_idle or self._doubts.unresolved:  # noqa: ASYNC110  (no one event says so)
+                while self._is_busy:  # noqa: ASYNC110  (no one event says so)
                     await asyncio.sleep(self._pace.tick_s / 5)
         except TimeoutError:
             log.warning("drain.incomplete", in_doubt=sorted(self._core.doubts))
+
+    @property
+    def _is_busy(self) -> bool:
+        waiting = self._cancel_at_stop and any(o.pending is Pending.CANCEL for o in self._core.working.values())
+        return waiting or not self._core.is_idle or self._doubts.unresolved
+
+    async def _cancel_entries(self) -> None:
+        for identifier, order in list(self._core.working.items()):
+            if not order.request.reduce_only:
+                await self._cancels.request(identifier)
 
     def _price(self, symbol: str) -> Decimal | None:
         return self._market(symbol).reference_price

@@ -14,6 +14,8 @@ from tasks.orders.order import ZERO, Order
 from tasks.orders.risk import next_state
 
 _MINUTE_S = 60.0
+#: Orders refused for their rate within a minute: no strategy that is well asks so often.
+_RAN_AWAY = 3
 
 
 class Exposure:
@@ -35,6 +37,7 @@ class Exposure:
         self._peak, self._day, self._day_equity = ZERO, date.min, ZERO
         self._orders: deque[tuple[float, str]] = deque()
         self._troubles: deque[float] = deque()
+        self._refused: deque[float] = deque(maxlen=_RAN_AWAY)
 
     def measure(self, account: Account, now: datetime) -> None:
         """Take over what the broker says the account is worth."""
@@ -65,9 +68,15 @@ class Exposure:
         """Count an order that was rejected or went into doubt."""
         self._troubles.append(now_s)
 
+    def ran_away(self, now_s: float) -> bool:
+        """Count an order that a rate limit refused; return whether it is the third within a minute."""
+        self._refused.append(now_s)
+        return len(self._refused) == _RAN_AWAY and now_s - self._refused[0] < _MINUTE_S
+
     def forgive(self) -> None:
         """Forget troubles, once a person has looked at them; the peak starts anew from what is left."""
         self._troubles.clear()
+        self._refused.clear()
         self._peak = self.equity or ZERO
 
     def called_for(self, book: Book, now_s: float) -> TradingState:

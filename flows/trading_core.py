@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,9 @@ from tasks.orders.order import Order
 from tasks.orders.states import Happening
 
 log = structlog.get_logger("flows.trading")
+
+#: Entries kept for whoever watches.
+_KEPT = 40
 
 Handler = Callable[[], Coroutine[Any, Any, None]]
 #: Takes over what the broker says of an order, and where it said so.
@@ -77,6 +81,7 @@ class Core:
         doubts: Every order that the broker has to be asked about.
         followers: Called with whatever a commit did to an order.
         errands: What is being done beside the queue.
+        written: The last entries that were written, with the time, for whoever watches.
     """
 
     def __init__(
@@ -94,6 +99,7 @@ class Core:
         self.doubts: dict[str, Doubt] = {}
         self.followers: list[Callable[[Applied], None]] = []
         self.errands: set[asyncio.Task[None]] = set()
+        self.written: deque[tuple[datetime, Entry]] = deque(maxlen=_KEPT)
         self._queue: asyncio.PriorityQueue[tuple[int, int, Handler]] = asyncio.PriorityQueue()
         self._numbers = count()
         self._group: asyncio.TaskGroup | None = None
@@ -133,6 +139,8 @@ class Core:
         if not entries:
             return []
         changes = await self.journal.commit(entries)
+        at = self.clock()
+        self.written.extend((at, entry) for entry in entries)
         done = [change.applied for change in changes if change.applied is not None]
         for applied in done:
             self._tell(applied)

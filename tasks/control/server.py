@@ -17,15 +17,16 @@ from pydantic import SecretStr
 
 from tasks.control.guard import HEADERS, Guard
 from tasks.control.metrics import Metrics
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, InputError
 
 Snapshot = Callable[[], Mapping[str, Any]]
-Action = Callable[[], Awaitable[None]]
+#: Takes what the request said, by name; refuses it with an `InputError`.
+Action = Callable[[Mapping[str, str]], Awaitable[None]]
 
 #: Browsers that may listen at once, and how often they are told.
 MAX_LISTENERS = 16
 EVENT_EVERY_S = 1.0
-#: Longest body of a request that changes state; actions take no arguments.
+#: Longest body of a request that changes state: a name or two.
 MAX_BODY_BYTES = 1_024
 
 _PAGE = {
@@ -162,8 +163,26 @@ class ControlServer:
         action = self._actions.get(name)
         if action is None:
             return _answer(404, {"error": f"expected one of {sorted(self._actions)}"})
-        await action()
+        try:
+            await action(_said(await request.text()))
+        except InputError as refusal:
+            return _answer(400, {"error": str(refusal)})
         return _answer(200, {"done": name})
+
+
+def _said(body: str) -> dict[str, str]:
+    """Return what a request says, nothing for an empty body.
+
+    Raises:
+        InputError: It is not an object of strings.
+    """
+    try:
+        said = json.loads(body or "{}")
+    except ValueError:
+        said = None
+    if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+        raise InputError("action: expected a JSON object of strings, or no body")
+    return said
 
 
 def _answer(status: int, body: Mapping[str, Any]) -> web.Response:

@@ -91,7 +91,7 @@ class Page:
     def _health(self) -> tuple[bool, str]:
         return self.well, "live: all is well" if self.well else "backoff: waiting"
 
-    async def _reconnect(self) -> None:
+    async def _reconnect(self, said: dict[str, str]) -> None:
         self.done.append("reconnect")
 
 

@@ -1,0 +1,135 @@
+"""The account a live run trades: broker and journal opened together, and closed together whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import structlog
+
+from flows.live_plan import TradingPlan, keys, spelling
+from flows.settings import Settings
+from tasks.broker.matching import Terms
+from tasks.broker.paper import PaperBroker
+from tasks.broker.port import Broker
+from tasks.errors import ConfigurationError
+from tasks.journal.journal import Journal
+
+log = structlog.get_logger("flows.live")
+
+#: What paper trades in: fine enough for a small account, coarse enough to be read.
+_PAPER_STEP, _PAPER_LEAST = Decimal("0.0001"), Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a broker takes of a symbol: steps of quantity and price, and the smallest value of an order."""
+
+    quantity: Decimal = _PAPER_STEP
+    price: Decimal = Decimal("0.00000001")
+    least: Decimal = _PAPER_LEAST
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account that is open.
+
+    Attributes:
+        name: In ids and tables.
+        broker: Who trades it.
+        journal: What happened to it.
+        plan: What it is opened for.
+        spelling: The vendor's symbols in the broker's spelling.
+        steps: By symbol in the broker's spelling.
+    """
+
+    name: str
+    broker: Broker
+    journal: Journal
+    plan: TradingPlan
+    spelling: dict[str, str]
+    steps: dict[str, Steps] = field(default_factory=dict)
+
+    @property
+    def paper(self) -> PaperBroker | None:
+        """Return the paper broker, which wants to see the market; None where the broker has one of its own."""
+        return self.broker if isinstance(self.broker, PaperBroker) else None
+
+
+def journal_path(settings: Settings, plan: TradingPlan) -> Path:
+    """Return where an account's journal is: every account has its own."""
+    name = plan.account(settings)
+    return settings.state_dir / ("journal.db" if name == "paper" else f"journal-{_file_name(name)}.db")
+
+
+@asynccontextmanager
+async def open_account(settings: Settings, plan: TradingPlan, symbols: list[str]) -> AsyncIterator[Account]:
+    """Yield the account of a plan that was checked, its journal recovered.
+
+    Raises:
+        ConfigurationError: Another process holds it, or the exchange is not one to trade at.
+        DataError: The journal is not what was written.
+    """
+    journal, names = Journal(journal_path(settings, plan)), spelling(plan, symbols)
+    broker, steps = await _open_broker(settings, plan, list(names.values()))
+    if broker.is_live:
+        log.warning("trading.live", account=plan.account(settings), broker=broker.name, money="real")
+    try:
+        await asyncio.to_thread(journal.__enter__)  # a long journal takes seconds to check
+        try:
+            yield Account(plan.account(settings), broker, journal, plan, names, steps)
+        finally:
+            await asyncio.to_thread(journal.close)
+    finally:
+        await broker.close()
+
+
+async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]) -> tuple[Broker, dict[str, Steps]]:
+    if not plan.exchange:
+        path = settings.state_dir / "paper.db"
+        return PaperBroker(path, clock=_now, terms=Terms()), {symbol: Steps() for symbol in symbols}
+    from tasks.broker.ccxt import CcxtBroker, CcxtSettings, open_exchange  # ccxt loads only where it is wanted
+
+    key, secret = keys(plan, settings)
+    chosen = CcxtSettings(
+        plan.exchange,
+        key,
+        secret,
+        tuple(symbols),
+        sandbox=not plan.is_live,
+        allow_non_idempotent=plan.allow_non_idempotent,
+    )
+    exchange = open_exchange(chosen)
+    try:
+        markets = await exchange.load_markets()
+        return CcxtBroker(chosen, clock=_now, exchange=exchange), {one: _steps(markets, one) for one in symbols}
+    except Exception as error:  # noqa: BLE001  (whatever failed, the connection is closed and the words are ours)
+        await exchange.close()
+        # ccxt's errors hold addresses and signatures: only the class leaves this block.
+        found = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
+        raise ConfigurationError(f"{plan.broker}: expected its markets with {symbols}, found {found}") from None
+
+
+def _steps(markets: dict, symbol: str) -> Steps:
+    """Return what the exchange says of a symbol; where it says nothing, the smallest step."""
+    if symbol not in markets:
+        raise ConfigurationError(f"no symbol {symbol}")
+    precision, cost = markets[symbol]["precision"], markets[symbol]["limits"].get("cost") or {}
+    return Steps(_step(precision.get("amount")), _step(precision.get("price")), Decimal(str(cost.get("min") or 0)))
+
+
+def _step(value: float | None) -> Decimal:
+    return Decimal(str(value)) if value else Decimal("0.00000001")
+
+
+def _file_name(name: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,140 @@
+"""What a live run shall trade, and the two keys that real money needs: refused before anything is opened or connected.
+
+Paper is the default. An exchange means its sandbox, with keys of its own. Real money moves only where the run says
+``mode="live"`` *and* repeats the account's name, and the machine holds that name and a key that may trade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import SecretStr
+
+from flows.settings import Settings
+from tasks.errors import ConfigurationError
+
+Mode = Literal["paper", "live"]
+#: A reversal through zero takes all cash, which no limit here allows.
+Direction = Literal["long", "short"]
+
+#: What an exchange's symbols may be quoted in, longest first, to spell BTCUSDT as BTC/USDT.
+_QUOTES = ("USDT", "USDC", "BUSD", "TUSD", "USD", "EUR", "BTC", "ETH")
+
+
+@dataclass(frozen=True, slots=True)
+class TradingPlan:
+    """What is traded, where, and how sure somebody was of it.
+
+    Attributes:
+        strategy: Its name; empty only watches and keeps the desk ready.
+        params: The strategy's parameters where they are not its defaults.
+        broker: ``paper``, or ``ccxt:`` and an exchange.
+        mode: ``live`` moves real money; ``paper`` does not, wherever it trades.
+        i_accept_live: The live account's name, repeated.
+        allow_non_idempotent: An exchange's name, repeated, where an order in doubt can never be sent again.
+        position_fraction: Share of equity that a position shall have.
+        direction: Which side of the market the strategy may be on.
+    """
+
+    strategy: str = ""
+    params: Mapping[str, float] = field(default_factory=dict)
+    broker: str = "paper"
+    mode: Mode = "paper"
+    i_accept_live: str = ""
+    allow_non_idempotent: str = ""
+    position_fraction: float = 0.02
+    direction: Direction = "long"
+
+    @property
+    def exchange(self) -> str:
+        """Return ccxt's name of the exchange, empty for paper."""
+        return self.broker.removeprefix("ccxt:") if self.broker.startswith("ccxt:") else ""
+
+    @property
+    def is_live(self) -> bool:
+        """Return whether real money moves."""
+        return self.mode == "live"
+
+    def account(self, settings: Settings) -> str:
+        """Return the account's name in ids and tables; no two brokers share one."""
+        if not self.exchange:
+            return "paper"
+        return settings.live_account if self.is_live else f"{self.exchange}-sandbox"
+
+
+def check_plan(plan: TradingPlan, settings: Settings) -> None:
+    """Refuse a plan that is not safe to begin.
+
+    Raises:
+        ConfigurationError: The broker is none of ours, a key is missing or in the wrong place, or live trading was not
+            accepted; the message says what to do.
+    """
+    if plan.broker != "paper" and not plan.exchange:
+        raise ConfigurationError(
+            f"broker: expected paper or ccxt:<exchange>, such as ccxt:binance, found {plan.broker!r}"
+        )
+    if plan.exchange and settings.market == "simulator":
+        raise ConfigurationError(
+            f"broker {plan.broker}: expected the real market's prices, found KLINEHOUSE_MARKET=simulator; an exchange "
+            "is never traded on invented prices"
+        )
+    if plan.is_live:
+        _check_live(plan, settings)
+    elif plan.exchange:
+        _keys_of("sandbox", settings.sandbox_key, settings.sandbox_secret)
+        if settings.trade_key is not None and _same(settings.sandbox_key, settings.trade_key):
+            raise ConfigurationError("keys: expected a sandbox key of its own, found the one that trades real money")
+
+
+def keys(plan: TradingPlan, settings: Settings) -> tuple[SecretStr, SecretStr]:
+    """Return the exchange's key and secret that a plan is entitled to: a paper run never sees the live ones."""
+    if plan.is_live:
+        return _keys_of("trade", settings.trade_key, settings.trade_secret)
+    return _keys_of("sandbox", settings.sandbox_key, settings.sandbox_secret)
+
+
+def spelling(plan: TradingPlan, symbols: list[str]) -> dict[str, str]:
+    """Return each symbol in the broker's spelling.
+
+    Raises:
+        ConfigurationError: A symbol cannot be spelled for an exchange.
+    """
+    return {symbol: _spelled(symbol) if plan.exchange else symbol for symbol in symbols}
+
+
+def _check_live(plan: TradingPlan, settings: Settings) -> None:
+    if not plan.exchange:
+        raise ConfigurationError("live trading: expected broker ccxt:<exchange>, found paper")
+    if not settings.live_account:
+        raise ConfigurationError(
+            "live trading: expected KLINEHOUSE_LIVE_ACCOUNT, the name of the account with real money, found none"
+        )
+    if plan.i_accept_live != settings.live_account:
+        raise ConfigurationError(
+            f"live trading: expected i_accept_live to repeat the account's name from KLINEHOUSE_LIVE_ACCOUNT, found "
+            f"{plan.i_accept_live!r}; nothing was connected"
+        )
+    key, _ = _keys_of("trade", settings.trade_key, settings.trade_secret)
+    if settings.sandbox_key is not None and _same(settings.sandbox_key, key):
+        raise ConfigurationError("keys: expected a live key of its own, found the sandbox's; paper keys never go live")
+
+
+def _keys_of(kind: str, key: SecretStr | None, secret: SecretStr | None) -> tuple[SecretStr, SecretStr]:
+    name = f"KLINEHOUSE_{kind.upper()}_"
+    if key is None or secret is None or not (key.get_secret_value() and secret.get_secret_value()):
+        raise ConfigurationError(f"exchange key: expected {name}KEY and {name}SECRET in the environment, found none")
+    return key, secret
+
+
+def _same(one: SecretStr | None, other: SecretStr) -> bool:
+    return one is not None and one.get_secret_value() == other.get_secret_value()
+
+
+def _spelled(symbol: str) -> str:
+    for quote in _QUOTES:
+        base = symbol.removesuffix(quote)
+        if base and base != symbol:
+            return f"{base}/{quote}"
+    raise ConfigurationError(f"symbol: expected one quoted in {' '.join(_QUOTES)} to trade it there, found {symbol!r}")

@@ -1,0 +1,214 @@
+"""The strategies of a live run: each is handed every closed bar once, and one that falls silent is noticed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+import polars as pl
+import structlog
+
+from flows.live_account import Account, Steps
+from flows.trading_proposal import Proposal
+from lake.schema import BARS
+from lake.store import Lake
+from lake.timeline import EPOCH, INTERVALS
+
+if TYPE_CHECKING:
+    from flows.signals import StrategyDriver
+
+log = structlog.get_logger("flows.live")
+
+#: A strategy that has not handled a bar for so long after it was due halts trading.
+DEAD_MAN_S = 60.0
+#: A bar is due this long after its close, by the market's clock.
+_DUE_AFTER = timedelta(seconds=5)
+#: Bars before the first one that is decided on: fetched at least, read at most.
+_LEAST_HISTORY, _MOST_HISTORY = 500, 250_000
+
+
+class Trader(Protocol):
+    """What a strategy sees of the account, and where its wishes go."""
+
+    def position(self, symbol: str) -> Decimal:
+        """Return what is held of a symbol in the broker's spelling."""
+        ...
+
+    def price(self, symbol: str) -> Decimal | None:
+        """Return what it trades at, None where nobody vouches for a price."""
+        ...
+
+    @property
+    def equity(self) -> Decimal | None:
+        """What the account is worth."""
+        ...
+
+    def propose(self, proposal: Proposal) -> str:
+        """Ask for an order."""
+        ...
+
+    def halt(self, reason: str) -> None:
+        """Stop trading."""
+        ...
+
+
+@dataclass(slots=True)
+class _Run:
+    driver: StrategyDriver
+    next_open: datetime
+    bars: int = 0
+    signals: int = 0
+    last_signal: str = ""
+    late: int = 0
+    broken: str = ""
+
+
+class Strategies:
+    """One strategy on every symbol of a run.
+
+    Args:
+        account: What is traded; its plan names the strategy.
+        symbols: In the vendor's spelling.
+        interval: Length of a bar.
+        lake: Where bars are.
+        trader: The account, and where wishes go.
+        market_now: The market's time.
+        wall_now: Ours.
+        is_open: Whether a symbol trades now.
+        dead_man_s: How long a strategy may be silent.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        symbols: list[str],
+        interval: str,
+        *,
+        lake: Lake,
+        trader: Trader,
+        market_now: Callable[[], datetime],
+        wall_now: Callable[[], datetime],
+        is_open: Callable[[str], bool],
+        dead_man_s: float = DEAD_MAN_S,
+    ) -> None:
+        self._account, self._symbols = account, list(symbols)
+        self._interval, self._step = interval, INTERVALS[interval]
+        self._lake, self._trader = lake, trader
+        self._market_now, self._wall_now, self._is_open = market_now, wall_now, is_open
+        self._dead_man_s = dead_man_s
+        self._runs: dict[str, _Run] = {}
+        self._beats = dict.fromkeys(self._symbols, monotonic())
+        self._stopping = False
+
+    def prepare(self) -> int:
+        """Load and compile the strategy, before anything has to be on time; return the bars it wants to begin with.
+
+        Raises:
+            InputError: There is no such strategy, or it does not take these parameters.
+        """
+        driver = self._driver(self._symbols[0], pl.DataFrame(schema=BARS))
+        return max(_LEAST_HISTORY, 3 * driver.warm_up)
+
+    async def take(self, symbol: str) -> None:
+        """Hand a symbol's bars that closed since the last time to its strategy; the first time they are its history."""
+        end = self._step.closed_end(self._market_now())
+        run = self._runs.get(symbol)
+        if run is None:
+            await self._begin(symbol, end)
+            return
+        bars = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, run.next_open, end)
+        if bars.height and not run.broken:
+            await self._hand(symbol, run, bars)
+
+    def stop(self) -> None:
+        """Propose nothing more."""
+        self._stopping = True
+
+    async def watch(self) -> None:
+        """Halt where a strategy is silent for too long, for ever: it did not get its bars, or did not come back."""
+        while True:
+            await asyncio.sleep(min(1.0, self._dead_man_s / 4))
+            for symbol in self._symbols:
+                silent_s = self._silent_s(symbol)
+                if silent_s > self._dead_man_s:
+                    self._trader.halt(f"the strategy on {symbol} has been silent for more than {self._dead_man_s:g} s")
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return every strategy's state as plain values."""
+        return [
+            {
+                "symbol": symbol,
+                "strategy": self._account.plan.strategy,
+                "interval": self._interval,
+                "bars": run.bars if run else 0,
+                "signals": run.signals if run else 0,
+                "late": run.late if run else 0,
+                "last_signal": run.last_signal if run else "",
+                "wants": _wanted(run.driver) if run else "nothing yet",
+                "silent_s": round(self._silent_s(symbol), 1),
+                "broken": run.broken if run else "",
+            }
+            for symbol in self._symbols
+            for run in (self._runs.get(symbol),)
+        ]
+
+    def _silent_s(self, symbol: str) -> float:
+        run, due = self._runs.get(symbol), self._step.closed_end(self._market_now() - _DUE_AFTER)
+        if not self._is_open(symbol) or (run is not None and not run.broken and run.next_open >= due):
+            self._beats[symbol] = monotonic()
+        return monotonic() - self._beats[symbol]
+
+    async def _begin(self, symbol: str, end: datetime) -> None:
+        step = self._step.step or timedelta(days=31)
+        first = end - min(step * _MOST_HISTORY, end - EPOCH)
+        history = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, first, end)
+        if not history.height:
+            return
+        driver = await asyncio.to_thread(self._driver, symbol, history)
+        self._runs[symbol] = _Run(driver, self._step.next(history["timestamp"][-1]))
+        log.info("strategy.started", symbol=symbol, strategy=self._account.plan.strategy, history=history.height)
+        if history.height <= driver.warm_up:
+            log.warning("strategy.warming_up", symbol=symbol, bars=history.height, wanted=driver.warm_up)
+
+    async def _hand(self, symbol: str, run: _Run, bars: pl.DataFrame) -> None:
+        traded, trader, at = self._account.spelling[symbol], self._trader, self._wall_now()
+        try:
+            proposal = await asyncio.to_thread(
+                run.driver.on_bar, bars, trader.position(traded), trader.equity, trader.price(traded), at
+            )
+        except Exception as error:  # a strategy may fail in any way: it stops, and so does trading
+            run.broken = f"{type(error).__name__}: {error}"
+            log.exception("strategy.failed", symbol=symbol)
+            trader.halt(f"the strategy on {symbol} failed: {run.broken}")
+            return
+        run.bars, run.next_open = run.bars + bars.height, self._step.next(bars["timestamp"][-1])
+        if proposal is None:
+            return
+        if self._stopping or self._step.next(run.next_open) <= self._market_now():
+            run.late += 1  # a newer bar has closed meanwhile: whatever this one said is history
+            log.warning("signal.late", symbol=symbol, bar=str(bars["timestamp"][-1]), signal=proposal.signal_key)
+            return
+        run.signals, run.last_signal = run.signals + 1, proposal.signal_key
+        log.info("signal.proposed", signal=proposal.signal_key, side=str(proposal.side), quantity=proposal.quantity)
+        trader.propose(proposal)
+
+    def _driver(self, symbol: str, history: pl.DataFrame) -> StrategyDriver:
+        from flows.signals import Sizing, StrategyDriver  # Numba and the sweep load only where a strategy runs
+        from tasks.sweep.costs import Costs
+
+        plan, traded = self._account.plan, self._account.spelling[symbol]
+        steps = self._account.steps.get(traded, Steps())
+        costs = Costs(direction=plan.direction, fraction=plan.position_fraction)
+        sizing = Sizing(costs, quantity_step=steps.quantity, min_notional=steps.least)
+        return StrategyDriver(plan.strategy, plan.params, traded, self._interval, sizing=sizing, history=history)
+
+
+def _wanted(driver: StrategyDriver) -> str:
+    """Return the side of the market a strategy wants, in a word."""
+    side = driver.last.side if driver.last else None
+    return "nothing yet" if side is None else {1: "long", 0: "flat", -1: "short"}[side]

@@ -1,0 +1,163 @@
+"""The order half of a live run: the desk on its account, the strategies in front of it, the kill switch beside it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from flows.live_account import Account
+from flows.live_market import wall_clock
+from flows.live_strategies import Strategies
+from flows.live_switch import KillSwitch
+from flows.live_view import AccountView
+from flows.trading import OrderDesk
+from flows.trading_proposal import Pace, Proposal
+from lake.store import Lake
+from tasks.errors import InputError
+from tasks.orders.account import Limits, Market
+
+log = structlog.get_logger("flows.live")
+
+#: On paper a look at the account costs nothing; an exchange meters it.
+_PAPER_PACE, _EXCHANGE_PACE = Pace(reconcile_s=5.0), Pace()
+
+
+class LiveTrading:
+    """Trades an account for the length of a run.
+
+    Args:
+        account: Open.
+        limits: The account's risk limits.
+        market: What is known of a symbol right now.
+        switch: The kill switch outside the process.
+        call: Calls a person: subject and words.
+        pace: How often the desk looks after things; by the kind of broker where it is left out.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        limits: Limits,
+        *,
+        market: Callable[[str], Market],
+        switch: KillSwitch,
+        call: Callable[[str, str], None],
+        pace: Pace | None = None,
+    ) -> None:
+        self._account, self._market, self._switch = account, market, switch
+        self.view = AccountView(account, market)
+        self.desk = OrderDesk(
+            account.journal,
+            account.broker,
+            account=account.name,
+            limits=limits,
+            market=market,
+            clock=wall_clock,
+            on_change=self.view.take,
+            on_halt=lambda reason: call(f"{account.name}: trading halted", reason),
+            cancel_at_stop=True,
+            pace=pace or (_PAPER_PACE if account.paper else _EXCHANGE_PACE),
+        )
+        self.strategies: Strategies | None = None
+
+    def attach(
+        self,
+        symbols: list[str],
+        interval: str,
+        *,
+        lake: Lake,
+        market_now: Callable[[], datetime],
+        is_open: Callable[[str], bool],
+    ) -> int:
+        """Put the plan's strategy in front of the desk; return the bars it wants to begin with, 0 without one.
+
+        Raises:
+            InputError: There is no such strategy, or it does not take these parameters.
+        """
+        if not self._account.plan.strategy:
+            return 0
+        self.strategies = Strategies(
+            self._account,
+            symbols,
+            interval,
+            lake=lake,
+            trader=self,
+            market_now=market_now,
+            wall_now=wall_clock,
+            is_open=is_open,
+        )
+        return self.strategies.prepare()
+
+    @property
+    def equity(self) -> Decimal | None:
+        """What the account is worth, None before the broker said so."""
+        return self.desk.equity
+
+    def position(self, symbol: str) -> Decimal:
+        """Return what is held of a symbol in the broker's spelling."""
+        return self.view.position(symbol)
+
+    def price(self, symbol: str) -> Decimal | None:
+        """Return what it trades at, None where nobody vouches for a price."""
+        market = self._market(symbol)
+        return market.reference_price if market.valid else None
+
+    def propose(self, proposal: Proposal) -> str:
+        """Ask for an order."""
+        return self.desk.propose(proposal)
+
+    def halt(self, reason: str) -> None:
+        """Stop everything but cancels, once."""
+        if not self.desk.halted_for:
+            self.desk.halt(reason)
+
+    async def filled(self, symbol: str) -> None:
+        """Hand what was stored of a symbol to its strategy."""
+        if self.strategies is not None:
+            await self.strategies.take(symbol)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Trade until `stop` is set; then take no more signals, cancel entries, resolve doubts, and say so."""
+        watched = [self._switch.watch(self.halt)]
+        if self.strategies is not None:
+            watched.append(self.strategies.watch())
+        async with asyncio.TaskGroup() as group:
+            watchers = [group.create_task(one) for one in watched]
+            desk = group.create_task(self.desk.run(stop))
+            await stop.wait()
+            if self.strategies is not None:
+                self.strategies.stop()
+            await desk
+            for watcher in watchers:
+                watcher.cancel()
+        log.info("trading.stopped", account=self._account.name, in_doubt=len(self.desk.doubts))
+
+    async def halt_action(self, said: Mapping[str, str]) -> None:
+        """Halt because somebody pressed the button."""
+        who = said.get("operator", "").strip()
+        self.halt(f"the page's HALT button was pressed{f' by {who}' if who else ''}")
+
+    async def clear_action(self, said: Mapping[str, str]) -> None:
+        """End a halt, on a person's name.
+
+        Raises:
+            InputError: No name, nothing to clear, or the kill switch's file is still there.
+        """
+        who = said.get("operator", "").strip()
+        if not who:
+            raise InputError("clear: expected the name of who takes responsibility, found none")
+        if not self.desk.halted_for:
+            raise InputError("clear: expected trading to be halted, found it is not")
+        self._switch.check_clear()
+        log.warning("trading.cleared", account=self._account.name, operator=who, was=self.desk.halted_for)
+        self.desk.clear(who)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the account's state as plain values."""
+        strategies = self.strategies.describe() if self.strategies else []
+        return {**self.view.describe(self.desk), "strategies": strategies}
