@@ -76,6 +76,9 @@ proof-orders: install ## 1,000 kills of the order desk for two classes of broker
 proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour; INPUTS=20000 for minutes)
 	@POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.fuzz --inputs $(or $(INPUTS),1000000)
 
+proof-powercut: install ## power cut 500 times on a disk that drops what was not synced: nothing was sent that is not on record
+	@$(BIN)/python -m benchmarks.lost_writes --cuts $(or $(CUTS),500)
+
 bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
 	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \
 		$(BIN)/python -m benchmarks.$$script || missed=1; done; exit $$missed

@@ -7,6 +7,7 @@ life starts on the journal that the last one left, trades without end, and dies 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -241,10 +242,9 @@ class Trader:
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             self.changed.clear()
-            try:
-                await asyncio.wait_for(self.changed.wait(), 0.02)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await self.changed.wait()
 
 
 def _wish(symbol: str, number: int, now: datetime) -> Proposal:

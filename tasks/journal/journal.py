@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -28,20 +28,30 @@ from tasks.journal.state import Change, Draft, State
 
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
+#: Opens a database for the journal; in autocommit, and for use by one thread after the other.
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database on this machine's disk."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+
 
 class Journal:
     """One account's journal, held by one process for as long as it is open.
 
     Args:
         path: The database; a lock file lies beside it. A local disk: SQLite's WAL does not work over a network.
+        connect: Opens it; tests put a disk there that loses power.
 
     Attributes:
         state: What the lines make; read it, never change it.
         epoch: Counts the starts; every line carries it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, connect: Connect = connect) -> None:
         self.path = path
+        self._connect = connect
         self.state = State()
         self.epoch = 0
         self._head = (0, FIRST_HASH)
@@ -56,12 +66,18 @@ class Journal:
 
         Raises:
             ConfigurationError: Another process holds the journal, or the file system does not keep its promises.
-            DataError: A line is not what was written; the message names the first.
+            DataError: The file is damaged, or a line is not what was written; the message names the first.
             DisagreementError: The tables do not follow from the lines.
         """
         self._take_lock()
         try:
             self._open()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise DataError(
+                f"journal {self.path.name}: expected a whole database, SQLite finds: {error}; restore the file from a "
+                "copy, and compare with the broker before trading"
+            ) from error
         except BaseException:
             self.close()
             raise
@@ -139,7 +155,7 @@ class Journal:
 
     def _open(self) -> None:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite makes it readable for others
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        self._database = self._connect(self.path)
         for name, value in _PRAGMAS.items():
             self._database.execute(f"PRAGMA {name} = {value}")
             found = self._database.execute(f"PRAGMA {name}").fetchone()[0]

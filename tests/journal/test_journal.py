@@ -207,3 +207,11 @@ def test_what_was_committed_survives_a_kill(path: Path) -> None:
             assert {f"kh{number:016d}" for number in said} <= set(journal.state.orders)
             assert journal.state.positions["paper", "BTCUSDT"] == 10 * len(journal.state.orders)
             first = len(journal.state.orders) + 1
+
+
+def test_a_damaged_file_is_named(path: Path) -> None:
+    """A file that SQLite itself cannot read stops the start in our words."""
+    a_life(path)
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8192)
+    with pytest.raises(DataError, match="expected a whole database"), Journal(path):
+        pytest.fail("a damaged journal was opened")
