@@ -12,7 +12,7 @@ export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs stop test check format lock clean
+.PHONY: help install demo demo-live docs stop test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -45,9 +45,19 @@ test: check ## lint, types and the whole suite
 demo: install ## the whole research path on real bars, on a market inside the process
 	@$(BIN)/python -m flows.demo
 
+demo-live: install ## the whole live side for a minute, trading on paper in a market inside the process
+	@$(BIN)/python -m flows.demo_live
+
 docs: install ## run or parse every block, command and link of the pages, run the tutorial, build the site into site/
 	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/blocks.py tests/docs/tutorial.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel-check: install ## the wheel alone in an empty environment, for each of PYTHONS="python3.11 python3.12"
+	@KLINEHOUSE_WHEEL_PYTHONS="$(or $(PYTHONS),$(PYTHON))" $(BIN)/python -m pytest tests/test_packaging.py
+
+audit: install ## known vulnerabilities of the locked dependencies (asks the advisory database: needs the internet)
+	@$(UV) tool run --quiet pip-audit==2.10.1 --strict --progress-spinner off --requirement requirements.lock --disable-pip --require-hashes \
+		|| { echo "audit: either the table above names a vulnerable package, or the advisory database could not be asked" >&2; exit 1; }
 
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
 	@$(BIN)/prefect server stop

@@ -10,14 +10,13 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from flows.show import console, show
-from tasks.errors import KlinehouseError
+from tasks.errors import ConfigurationError, KlinehouseError
 
 if TYPE_CHECKING:
     from lake.store import Lake
@@ -55,8 +54,8 @@ def sql(query: str, *, root: str | None = None) -> None:
 
 
 @app.command(name="import")
-def import_file(
-    path: Path,
+def import_bars(
+    place: str,
     *,
     symbol: str,
     interval: str,
@@ -64,37 +63,49 @@ def import_file(
     time_zone: str | None = None,
     root: str | None = None,
 ) -> None:
-    """Bring a CSV or Parquet file of bars into the lake.
+    """Bring bars of a file, another lake or Redis into the lake.
 
     Args:
-        path: The file.
+        place: A CSV or Parquet file, ``s3://…`` or the folder of another lake, ``redis://…``, or ``redis`` for the
+            setting KLINEHOUSE_REDIS_URL.
         symbol: Whose bars they are.
         interval: Length of a bar.
         columns: Our column to the file's, where they differ: ``--columns.timestamp Date --columns.close "Adj Close"``.
         time_zone: Zone of times that carry none, such as ``UTC`` or ``America/New_York``.
         root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
     """
-    from lake.transfer import import_bars
+    from lake.ladder import import_from
 
-    lake = _lake(root)
-    done = import_bars(lake, path, symbol=symbol, interval=interval, columns=columns, time_zone=time_zone)
+    names = {"symbol": symbol, "interval": interval, "columns": columns, "time_zone": time_zone}
+    done = import_from(_lake(root), _place(place), **names)  # type: ignore[arg-type]
     print(f"{done.rows_written:,} bars read: {done.rows_new:,} new, {done.rows_revised:,} revised")
 
 
 @app.command(name="export")
-def export_file(path: Path, *, symbol: str, interval: str, version: int | None = None, root: str | None = None) -> None:
-    """Write a symbol's bars to a CSV or Parquet file.
+def export_bars(
+    place: str,
+    *,
+    symbol: str,
+    interval: str,
+    version: int | None = None,
+    newest: int | None = None,
+    root: str | None = None,
+) -> None:
+    """Copy a symbol's bars to a file, another lake or Redis.
 
     Args:
-        path: The file; it appears whole or not at all.
+        place: A CSV or Parquet file (it appears whole or not at all), ``s3://…`` or the folder of another lake,
+            ``redis://…``, or ``redis`` for the setting KLINEHOUSE_REDIS_URL.
         symbol: Whose bars.
         interval: Length of a bar.
         version: Version of the table; the newest where it is left out.
+        newest: Only that many of the newest bars; 1,000 for Redis where it is left out.
         root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
     """
-    from lake.transfer import export_bars
+    from lake.ladder import export_to
 
-    print(f"{export_bars(_lake(root), path, symbol=symbol, interval=interval, version=version):,} bars written")
+    count = export_to(_lake(root), _place(place), symbol=symbol, interval=interval, version=version, newest=newest)
+    print(f"{count:,} bars written")
 
 
 @app.command(name="compare")
@@ -141,17 +152,24 @@ def status(*, days: int = 30, root: str | None = None) -> None:
 
 
 @app.command(name="serve")
-def serve(symbols: list[str] | None = None, *, limit: Annotated[int, Parameter(validator=Number(gte=1))] = 2) -> None:
+def serve(
+    symbols: list[str] | None = None,
+    *,
+    strategy: str = "",
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 2,
+) -> None:
     """Run everything on this machine until Ctrl-C: Prefect's server, a worker, the deployments, the live flow.
 
     Args:
         symbols: What the live flow streams, the most important first; none for no live flow.
+        strategy: What it trades by, on paper; empty only watches. For more of its options run `klinehouse live` beside.
         limit: Flow runs at a time.
     """
     from flows.serve import run
     from flows.settings import load
 
-    run(load(), symbols or [], limit)
+    live = [*(symbols or []), *(["--strategy", strategy] if strategy else [])]
+    run(load(), live, limit)
 
 
 @app.command(name="deploy")
@@ -191,6 +209,18 @@ def tidy() -> None:
 
     with temporary_settings({PREFECT_API_URL: server_url()}):
         print("\n".join(asyncio.run(put_right())) or "Nothing to put right.")
+
+
+def _place(place: str) -> str:
+    """Return the place, with the address of Redis from the settings, so that its password is on no command line."""
+    from flows.settings import load
+
+    if place != "redis":
+        return place
+    url = load().redis_url
+    if url is None:
+        raise ConfigurationError("redis: expected KLINEHOUSE_REDIS_URL, found none; set it, or name redis://host/0")
+    return url.get_secret_value()
 
 
 def _lake(root: str | None) -> Lake:

@@ -18,6 +18,9 @@ from tasks.errors import InputError, SchemaError
 if TYPE_CHECKING:
     from lake.store import Lake
 
+#: Endings of the files that are known.
+FILES = (".csv", ".parquet")
+
 #: Spellings met in the wild, used only to suggest a mapping.
 _KNOWN_AS = {
     "timestamp": ("time", "date", "datetime", "open_time", "opentime", "ts", "t", "unix", "day"),
@@ -114,7 +117,7 @@ def _read(source: Path) -> pl.DataFrame:
 
 
 def _kind(path: Path) -> str:
-    if path.suffix not in (".csv", ".parquet"):
+    if path.suffix not in FILES:
         raise InputError(f"file: expected a name ending in .csv or .parquet, found {path.name!r}")
     return path.suffix
 

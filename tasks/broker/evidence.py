@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
@@ -179,4 +179,5 @@ def _figure(text: Any) -> Decimal:
 def _moment(milliseconds: Any) -> datetime:
     if not isinstance(milliseconds, int):
         raise TypeError("expected milliseconds")
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    # Not `fromtimestamp`: the platform answers some numbers with an OSError, which elsewhere means that a wire broke.
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

@@ -47,6 +47,11 @@ FOUND = [
     ("frames", b'{"cmd":"subscribe","code":"' + b"9" * 5_000 + b'"}'),
     ("frames", b'{"cmd":"pong","data":{"timestamp":18446744073709551616}}'),
     ("frames", b'{"cmd":"subscribe","code":0,"data":{"channel":"\xff"}}'),
+    (
+        "replies",
+        b'{"cmd":"fill","data":{"client_order_id":"ours","order_id":"b1","symbol":"A","side":"buy","trade_id":"t",'
+        b'"price":"1","quantity":"2","fee":"0","timestamp":170406720000067200000}}',
+    ),
     ("csv", b"timestamp,open\n1,2,3\n"),
     ("csv", b""),
     ("csv", b"\xff\xfe"),

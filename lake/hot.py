@@ -1,0 +1,67 @@
+"""The newest bars of a symbol in Redis, for programs that ask many times a second. The lake stays the record.
+
+A symbol's bars are one value, an Arrow IPC stream under ``klinehouse:bars:<interval>:<symbol>``, replaced whole: a
+reader sees the old bars or the new ones, with every bit of their floats.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import polars as pl
+import redis
+
+from lake.schema import as_bars
+from tasks.errors import InputError, TransientError
+
+#: Seconds until a Redis that does not answer is given up.
+TIMEOUT_S = 5.0
+
+
+def key_of(symbol: str, interval: str) -> str:
+    """Return the Redis key of a symbol's hot bars."""
+    return f"klinehouse:bars:{interval}:{symbol}"
+
+
+def write_hot(url: str, bars: pl.DataFrame, *, symbol: str, interval: str) -> int:
+    """Replace a symbol's hot bars and return their number.
+
+    Raises:
+        TransientError: Redis did not answer. What was there stays.
+    """
+    stream = io.BytesIO()
+    as_bars(bars).write_ipc_stream(stream)
+    with _server(url) as server:
+        server.set(key_of(symbol, interval), stream.getvalue())
+    return bars.height
+
+
+def read_hot(url: str, *, symbol: str, interval: str) -> pl.DataFrame:
+    """Return a symbol's hot bars as `BARS`, sorted.
+
+    Raises:
+        InputError: There are none, or something else lies under their key.
+        TransientError: Redis did not answer.
+    """
+    with _server(url) as server:
+        value = server.get(key_of(symbol, interval))
+    if value is None:
+        raise InputError(f"redis: expected bars under {key_of(symbol, interval)}, found nothing; export them first")
+    try:
+        return as_bars(pl.read_ipc_stream(value))  # type: ignore[arg-type]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise InputError(f"redis: {key_of(symbol, interval)}: expected an Arrow stream of bars: {error}") from None
+
+
+@contextmanager
+def _server(url: str) -> Iterator[redis.Redis]:
+    """Connect; no error quotes the address, which may hold a password."""
+    try:
+        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as server:
+            yield server
+    except (redis.RedisError, OSError) as error:
+        raise TransientError(
+            f"redis: expected an answer within {TIMEOUT_S:g} s, found {type(error).__name__}"
+        ) from None
