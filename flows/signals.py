@@ -33,7 +33,11 @@ log = structlog.get_logger("flows.signals")
 
 #: Bars that are remembered; beyond them the older half is forgotten. A year of minutes takes about 20 ms a bar.
 MOST_BARS = 500_000
+#: Rules of a sweep that closed bars and market orders are enough for.
+_FOLLOWED = {"fee_bps", "fixed_fee", "slippage_bps", "direction", "initial_cash", "fraction"}
 _BPS = Decimal(10_000)
+#: Pieces that memory may lie in: joining them on every bar costs more than reading a few.
+_CHUNKS = 64
 _TARGETS = {1: "long", 0: "flat", -1: "short"}
 
 
@@ -59,14 +63,7 @@ class Sizing:
         Raises:
             InputError: A rule that needs more than closed bars and market orders.
         """
-        costs = self.costs
-        unknown = {
-            "stop_loss": costs.stop_loss,
-            "take_profit": costs.take_profit,
-            "target_volatility": costs.target_volatility,
-            "slippage_range": costs.slippage_range or None,
-        }
-        found = [name for name, value in unknown.items() if value is not None]
+        found = sorted(set(self.costs.model_dump(exclude_defaults=True)) - _FOLLOWED)
         if found:
             raise InputError(
                 f"signals: expected rules that can be followed at bar closes with market orders, found {found}; "
@@ -225,9 +222,11 @@ class StrategyDriver:
         bars = as_bars(bars)
         newest = self._bars["timestamp"].max() if self._bars.height else None
         fresh = bars.height if newest is None else (bars["timestamp"] > newest).sum()
-        joined = pl.concat([self._bars, bars])
+        joined = self._bars.vstack(bars)
         if fresh < bars.height:
             joined = joined.unique("timestamp", keep="last").sort("timestamp")
+        elif joined.n_chunks() > _CHUNKS:
+            joined = joined.rechunk()
         self._bars = joined.tail(MOST_BARS // 2) if joined.height > MOST_BARS else joined
         return fresh > 0
 

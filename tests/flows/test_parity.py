@@ -1,0 +1,121 @@
+"""Live trades are the backtest's trades, and where they are not, the reason is found and named."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks.parity_faults import FAULTS, attribute, clean_case, clean_differences, clean_script, run_live
+from flows.parity_causes import Cause, Difference
+from flows.parity_compare import compare_engines, explain
+from flows.parity_paths import Case, equity_of, event_fills, sweep_fills
+from flows.parity_replay import Script
+from tasks.errors import InputError
+
+
+def own(rows: list[Difference]) -> Counter[tuple[Cause, ...]]:
+    """Count the differences that follow from no other, by cause."""
+    return Counter(row.causes for row in rows if row.follows is None)
+
+
+def differences(case: Case, script: Script, folder: Path) -> list[Difference]:
+    """Replay a script and compare it with the sweep."""
+    return explain(case, script, run_live(case, script, folder), sweep_fills(case))
+
+
+@pytest.mark.parametrize(("direction", "bars"), [("long", 1440), ("short", 240), ("both", 240)])
+def test_a_clean_day_is_the_same_on_three_paths(direction: str, bars: int, tmp_path: Path) -> None:
+    """On bars that nobody touched, every decision is equal and every fill is the sweep's to 1e-9, fees included."""
+    case = clean_case(bars, 7, direction, fast=5, slow=20)
+    found, fills, live = clean_differences(case, tmp_path)
+    assert found == []
+    assert compare_engines(case, fills, event_fills(case)) == []
+    assert [live.decisions[row].view for row in sorted(live.decisions)] == case.views[case.first : -1].tolist()
+    filled = [(one.order.filled_quantity, one.order.average_price, one.order.fees) for one in live.orders.values()]
+    expected = [(abs(fill.quantity), fill.price, fill.fee) for fill in fills]
+    assert [[float(value) for value in row] for row in filled] == [pytest.approx(row, rel=1e-9) for row in expected]
+    assert len(fills) >= 12
+
+
+@pytest.mark.parametrize(("cause", "seeds"), [(cause, 4 if cause is Cause.WARM_UP else 1) for cause in FAULTS])
+def test_an_injected_cause_is_named(cause: Cause, seeds: int, tmp_path: Path) -> None:
+    """Of the differences that an injected fault makes, at least 95 % carry its cause, and none stays unexplained."""
+    done = [attribute(cause, 150, 20 + seed, tmp_path / str(seed)) for seed in range(seeds)]
+    total, right = sum(one.own for one in done), sum(one.right for one in done)
+    assert total >= 3
+    assert right >= 0.95 * total, [one.wrong for one in done]
+
+
+def test_what_a_difference_leads_to_is_not_a_cause_of_its_own(tmp_path: Path) -> None:
+    """An entry that risk refused is one difference; the exit that then has nothing to close follows from it."""
+    case = clean_case(60, 3)
+    first = sweep_fills(case)[0]
+    script = replace(clean_script(case), invalid=frozenset([case.closes_at(first.bar - 1)]))
+    rows = differences(case, script, tmp_path)
+    assert (rows[0].what, rows[0].causes, rows[0].follows) == ("fill", (Cause.RISK,), None)
+    assert "data_quality" in rows[0].evidence
+    assert rows[1:]
+    assert {row.follows for row in rows[1:]} == {1}
+
+
+def test_nothing_is_traded_across_a_hole_by_research_alone(tmp_path: Path) -> None:
+    """Where the next bar is missing, the sweep drops the signal and live cannot know: the hole is named."""
+    whole = clean_case(80, 5)
+    fill = sweep_fills(whole)[2]
+    case = replace(whole, bars=whole.bars.filter(pl.int_range(pl.len()) != fill.bar))
+    rows = differences(case, clean_script(case), tmp_path)
+    assert own(rows)[(Cause.HOLE,)] == 1
+    assert set(own(rows)) == {(Cause.HOLE,)}
+
+
+def test_whole_steps_are_named(tmp_path: Path) -> None:
+    """A market that trades in whole units rounds every order: the quantity differs, the reason is known."""
+    case = clean_case(60, 3)
+    clean = clean_script(case)
+    script = replace(clean, sizing=replace(clean.sizing, quantity_step=Decimal(1)))
+    assert own(differences(case, script, tmp_path))[(Cause.ROUNDING,)] >= 1
+
+
+def test_two_faults_in_one_run_are_told_apart(tmp_path: Path) -> None:
+    """Bars handed in early to a driver with too short a history: each decision names the one, the other, or both."""
+    case = clean_case(150, 11, slow=40)
+    spoiled = FAULTS[Cause.NOT_CLOSED](case, np.random.default_rng(11))
+    script = replace(spoiled.script, history=spoiled.script.history.tail(2))
+    found = Counter(row.causes for row in differences(case, script, tmp_path) if row.what == "decision")
+    assert {cause for causes in found for cause in causes} == {Cause.NOT_CLOSED, Cause.WARM_UP}
+
+
+def test_what_nobody_can_explain_is_said_to_be_so(tmp_path: Path) -> None:
+    """A broker that fills at prices no rule gives leaves differences without a cause, not with a guessed one."""
+    case = clean_case(60, 3)
+    clean = clean_script(case)
+    script = replace(clean, terms=replace(clean.terms, slippage_bps=Decimal(9)))
+    assert own(differences(case, script, tmp_path))[(Cause.UNEXPLAINED,)] >= 2
+
+
+def test_engines_that_disagree_are_never_explained() -> None:
+    """A fill that only one research engine has, or has otherwise, is a defect and nothing else."""
+    case = clean_case(120, 2)
+    fills = sweep_fills(case)
+    changed = [replace(fills[0], price=fills[0].price * 1.001), *fills[2:]]
+    assert [row.causes for row in compare_engines(case, fills, changed)] == [(Cause.UNEXPLAINED,)] * 2
+
+
+def test_equity_follows_from_fills() -> None:
+    """The drawn equity ends at the cash that the fills leave, since every run ends flat."""
+    case = clean_case(120, 2)
+    fills = sweep_fills(case)
+    cash = case.costs.initial_cash - sum(fill.quantity * fill.price + fill.fee for fill in fills)
+    assert equity_of(case, fills)[-1] == pytest.approx(cash, rel=1e-12)
+
+
+def test_a_period_begins_after_the_warm_up() -> None:
+    """A period whose first signals nobody could trust is refused, with the number of bars it lacks."""
+    with pytest.raises(InputError, match="warm-up"):
+        clean_case(20, 1, slow=100)
