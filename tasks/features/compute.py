@@ -95,13 +95,18 @@ def compute_features(
 def _columns(bars: pl.DataFrame, features: dict[str, Feature]) -> list[pl.Series]:
     _check_columns(bars, features)
     expressions = {
-        name: item.expression.fill_null(np.nan) for name, item in features.items() if item.expression is not None
+        name: item.expression.cast(pl.Float64).fill_null(np.nan)
+        for name, item in features.items()
+        if item.expression is not None
     }
     frame = bars.select(**expressions)
     results = _run(bars, [item for item in features.values() if item.kernel is not None])
     columns = []
     for name, item in features.items():
-        values = results[_call(item)] if item.kernel is not None else _array(frame[name])
+        if item.kernel is None:
+            columns.append(frame[name])
+            continue
+        values = results[_call(item)]
         if isinstance(values, tuple):
             values = values[item.output or 0]
         values[: _unready(item, bars)] = np.nan

@@ -14,26 +14,29 @@ from tasks.errors import InputError
 
 @njit(cache=True, nogil=True)
 def _extreme(values, window, sign):
+    """Return the extremes; what is not finite counts as infinite, which no comparison loses, and becomes NaN.
+
+    Comparisons are spelled out, for `max` looks for a NaN each time.
+    """
     size = values.size
     out = np.empty(size)
     if window < 1:
         raise InputError("window: expected at least 1 bar")
-    suffix = np.full(window + 1, -np.inf)
-    missing = window - 1
+    marked, suffix = np.empty(window), np.full(window + 1, -np.inf)
     for block in range(0, size, window):
         part, target = values[block : block + window], out[block : block + window]
-        prefix = -np.inf
         for i in range(part.size):
-            value = sign * part[i]
-            if not np.isfinite(value):
-                missing = max(missing, block + i + window)
-            elif value > prefix:
-                prefix = value
-            target[i] = sign * max(prefix, suffix[i + 1]) if block + i >= missing else np.nan
-        best = -np.inf
+            marked[i] = sign * part[i] if np.isfinite(part[i]) else np.inf
+        prefix, best = -np.inf, -np.inf
+        for i in range(part.size):
+            prefix = marked[i] if marked[i] > prefix else prefix
+            target[i] = prefix if prefix > suffix[i + 1] else suffix[i + 1]
         for i in range(part.size - 1, -1, -1):
-            best = max(best, sign * part[i])
+            best = marked[i] if marked[i] > best else best
             suffix[i] = best
+    for i in range(size):
+        out[i] = sign * out[i] if out[i] < np.inf else np.nan
+    out[: min(window - 1, size)] = np.nan
     return out
 
 
@@ -70,12 +73,13 @@ def stochastic(high, low, close, window, smoothing):
 @njit(cache=True, nogil=True)
 def _short_mean(values, window):
     """Return the mean of a few bars, summed afresh each time."""
-    out, share = np.full(values.size, np.nan), 1.0 / window
-    for end in range(window, values.size + 1):
+    out, share = np.empty(values.size), 1.0 / window
+    out[: window - 1] = np.nan
+    for end in range(window - 1, values.size):
         total = 0.0
-        for value in values[end - window : end]:
-            total += value
-        out[end - 1] = total * share
+        for j in range(end - window + 1, end + 1):
+            total += values[j]
+        out[end] = total * share
     return out
 
 

@@ -23,8 +23,11 @@ def vwap(high, low, close, volume, window):
     The typical price is (high + low + close) / 3, the distance a fraction of the mean. NaN where the window has no
     volume; otherwise the NaN rule and cost of `rolling_sum`.
     """
-    mean = _ratio(rolling_sum((high + low + close) / 3.0 * volume, window), rolling_sum(volume, window))
-    return mean, close / mean - 1.0
+    mean, distance = rolling_sum((high + low + close) / 3.0 * volume, window), rolling_sum(volume, window)
+    for i in range(close.size):
+        mean[i] = mean[i] / distance[i] if distance[i] > 0.0 else np.nan
+        distance[i] = close[i] / mean[i] - 1.0
+    return mean, distance
 
 
 @njit(cache=True, nogil=True)

@@ -58,7 +58,7 @@ def _statistics(xx, yy, xy):
 def _advance(x, y, x_old, y_old, correlation, beta, sums, window):
     """Move the window bar by bar and return how many bars went well; the next one needs a fresh start."""
     ax, ay, sx, sy, sxx, syy, sxy, bad = sums
-    inverse, peak_x, peak_y = 1.0 / window, sxx, syy
+    inverse, peak_x, peak_y, keep = 1.0 / window, sxx, syy, beta.size > 0
     for i in range(x.size):
         gain_x, gain_y, loss_x, loss_y = x[i] - ax, y[i] - ay, x_old[i] - ax, y_old[i] - ay
         if not np.isfinite((gain_x - loss_x) + (gain_y - loss_y)):
@@ -76,19 +76,16 @@ def _advance(x, y, x_old, y_old, correlation, beta, sums, window):
         if not (xx >= CONDITION * peak_x and yy >= CONDITION * peak_y):
             return i
         if bad == 0:
-            correlation[i], beta[i] = _statistics(xx, yy, sxy - sx * sy * inverse)
+            correlation[i], slope = _statistics(xx, yy, sxy - sx * sy * inverse)
+            if keep:
+                beta[i] = slope
     return x.size
 
 
 @njit(cache=True, nogil=True)
-def rolling_pair(x, y, window):
-    """Return Pearson's correlation, -1 to 1, and the least-squares slope of `x` on `y`, of the last `window` pairs.
-
-    NaN where the window holds a non-finite value, for the first ``window - 1`` bars, and where a side is flat (for the
-    slope: `y`). O(n), about anchors as in `rolling_std`. Raises InputError if `window` is below 2.
-    """
+def _pair(x, y, window, correlation, beta):
+    """Fill `correlation`, and `beta` where it is not empty, from the first full window on."""
     size = x.size
-    correlation, beta = np.full(size, np.nan), np.full(size, np.nan)
     if window < 2:
         raise InputError("window: expected at least 2 bars")
     if y.size != size:
@@ -99,18 +96,33 @@ def rolling_pair(x, y, window):
         sums = _fresh_products(x[old : i + 1], y[old : i + 1])
         if sums[7] == 0:
             xx, yy, xy = _centred(sums, 1.0 / window)
-            correlation[i], beta[i] = _statistics(xx, yy, xy)
+            correlation[i], slope = _statistics(xx, yy, xy)
+            if beta.size > 0:
+                beta[i] = slope
         i += 1
         stop = min(i + steps, size)
         end = stop - window
         i += _advance(x[i:stop], y[i:stop], x[old:end], y[old:end], correlation[i:stop], beta[i:stop], sums, window)
+
+
+@njit(cache=True, nogil=True)
+def rolling_pair(x, y, window):
+    """Return Pearson's correlation, -1 to 1, and the least-squares slope of `x` on `y`, of the last `window` pairs.
+
+    NaN where the window holds a non-finite value, for the first ``window - 1`` bars, and where a side is flat (for the
+    slope: `y`). O(n), about anchors as in `rolling_std`. Raises InputError if `window` is below 2.
+    """
+    correlation, beta = np.full(x.size, np.nan), np.full(x.size, np.nan)
+    _pair(x, y, window, correlation, beta)
     return correlation, beta
 
 
 @njit(cache=True, nogil=True)
 def rolling_correlation(x, y, window):
     """Return the correlation of `rolling_pair`."""
-    return rolling_pair(x, y, window)[0]
+    correlation = np.full(x.size, np.nan)
+    _pair(x, y, window, correlation, np.empty(0))
+    return correlation
 
 
 @njit(cache=True, nogil=True)
@@ -124,7 +136,7 @@ def autocorrelation(values, window, lag):
     """Return the correlation of the last `window` values with those `lag` bars before each of them."""
     if lag < 1:
         raise InputError("lag: expected at least 1 bar")
-    earlier = np.full(values.size, np.nan)
-    if lag < values.size:
-        earlier[lag:] = values[:-lag]
-    return rolling_correlation(values, earlier, window)
+    correlation = np.full(values.size, np.nan)
+    later = values[lag:]
+    _pair(later, values[: later.size], window, correlation[lag:], np.empty(0))
+    return correlation

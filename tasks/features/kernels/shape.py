@@ -78,11 +78,10 @@ def rolling_skew(values, window):
 
 
 @njit(cache=True, nogil=True)
-def _lagged_deviation(values, lag, window):
-    changes = np.full(values.size, np.nan)
-    if lag < values.size:
-        changes[lag:] = values[lag:] - values[:-lag]
-    return rolling_std(changes, window)
+def _lagged_deviation(values, lag, start, stop, window):
+    """Return the deviations of the changes over `lag` bars, for the bars ``[start, stop)``."""
+    first = start - window + 1
+    return rolling_std(values[first:stop] - values[first - lag : stop - lag], window)[window - 1 :]
 
 
 @njit(cache=True, nogil=True)
@@ -90,14 +89,20 @@ def hurst(log_price, window):
     """Return the Hurst exponent: the slope of log deviation on log lag, for differences over 1, 2, 8 and 16 bars.
 
     0.5 for a random walk, above it for trends, below it for reversion. NaN where some lag's differences are flat, where
-    the window holds a non-finite value, and for the first ``window + 15`` bars. O(n) for each lag. Source: generalised
-    Hurst exponent with q = 2, Di Matteo (2007).
+    the window holds a non-finite value, and for the first ``window + 15`` bars. O(n) for each lag, block by block so
+    that the deviations stay in the cache. Source: generalised Hurst exponent with q = 2, Di Matteo (2007).
     """
-    out, near = _lagged_deviation(log_price, 16, window), _lagged_deviation(log_price, 8, window)
-    two, one = _lagged_deviation(log_price, 2, window), _lagged_deviation(log_price, 1, window)
-    for i in range(out.size):
-        # The log2 lags 0, 1, 3, 4 have mean 2 and squared distances of 10, so the slope is a tenth of one logarithm.
-        bottom = one[i] * one[i] * two[i]
-        top = out[i] * out[i] * near[i]
-        out[i] = 0.1 * np.log2(top / bottom) if bottom > 0.0 and top > 0.0 else np.nan
+    out, steps = np.full(log_price.size, np.nan), steps_between(window)
+    if window < 1:
+        raise InputError("window: expected at least 1 bar")
+    for start in range(window + 15, out.size, steps):
+        stop = min(start + steps, out.size)
+        one = _lagged_deviation(log_price, 1, start, stop, window)
+        two = _lagged_deviation(log_price, 2, start, stop, window)
+        near = _lagged_deviation(log_price, 8, start, stop, window)
+        far = _lagged_deviation(log_price, 16, start, stop, window)
+        for i in range(far.size):
+            # The log2 lags 0, 1, 3, 4 have mean 2 and squared distances of 10: the slope is a tenth of one logarithm.
+            bottom, top = one[i] * one[i] * two[i], far[i] * far[i] * near[i]
+            out[start + i] = 0.1 * np.log2(top / bottom) if bottom > 0.0 and top > 0.0 else np.nan
     return out

@@ -11,29 +11,31 @@ from numba import njit
 from tasks.errors import InputError
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _blend(state, value, seen, window, weight):
+    """Return the state after the `seen`-th value: a sum of the first `window` values, from their mean on blended."""
+    if seen > window:
+        return state + weight * (value - state)
+    return (state + value) / window if seen == window else state + value
+
+
 @njit(cache=True, nogil=True)
 def smooth(values, window, weight):
     """Average recursively with `weight` for the new value, started from the plain mean of the first `window` values.
 
     The first ``window - 1`` finite bars give NaN. O(n). Raises InputError if `window` is below 1.
     """
-    out = np.full(values.size, np.nan)
+    out = np.empty(values.size)
     if window < 1:
         raise InputError("window: expected at least 1 bar")
     seen, state = 0, 0.0
     for i in range(values.size):
-        value = values[i]
-        if not np.isfinite(value):
-            continue
-        seen += 1
-        if seen <= window:
-            state += value
-            if seen < window:
-                continue
-            state /= window
-        else:
-            state += weight * (value - state)
-        out[i] = state
+        out[i] = np.nan
+        if np.isfinite(values[i]):
+            seen += 1
+            state = _blend(state, values[i], seen, window, weight)
+            if seen >= window:
+                out[i] = state
     return out
 
 
@@ -113,6 +115,20 @@ def macd(close, fast, slow, signal):
     Each average is seeded as `ewma_mean`'s; TA-Lib seeds the fast one later, the difference dies out with it. O(n).
     Source: Appel (1979).
     """
-    line = ewma_mean(close, fast) - ewma_mean(close, slow)
-    smoothed = ewma_mean(line, signal)
-    return line, smoothed, line - smoothed
+    size, ready = close.size, max(fast, slow)
+    line, smoothed, gap = np.full(size, np.nan), np.full(size, np.nan), np.full(size, np.nan)
+    if min(fast, slow, signal) < 1:
+        raise InputError("window: expected at least 1 bar")
+    seen, quick, calm, state = 0, 0.0, 0.0, 0.0
+    for i in range(size):
+        if not np.isfinite(close[i]):
+            continue
+        seen += 1
+        quick = _blend(quick, close[i], seen, fast, 2.0 / (fast + 1.0))
+        calm = _blend(calm, close[i], seen, slow, 2.0 / (slow + 1.0))
+        if seen >= ready:
+            line[i] = quick - calm
+            state = _blend(state, line[i], seen - ready + 1, signal, 2.0 / (signal + 1.0))
+        if seen >= ready + signal - 1:
+            smoothed[i], gap[i] = state, line[i] - state
+    return line, smoothed, gap
