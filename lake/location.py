@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
     from pyarrow.parquet import ParquetFile
 
-#: zstd level 3: levels above it save under 2 % and double the time to write.
+#: zstd level 1: level 3 saves 3 % of the bytes (14.6 for 15.0 a bar) and costs a sixth more time to write.
 _COMPRESSION = "zstd"
-_COMPRESSION_LEVEL = 3
+_COMPRESSION_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ class Location:
         table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         times = [name for name, kind in rows.schema.items() if isinstance(kind, pl.Datetime)]
         texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+        # Bounds help readers that look for times, names or whole numbers; nobody looks for one price among others.
+        bounded = [name for name, kind in rows.schema.items() if not kind.is_float()]
         system = self.filesystem()
         if self.is_local:
             Path(self.path(relative)).parent.mkdir(parents=True, exist_ok=True)
@@ -106,6 +108,7 @@ class Location:
             use_dictionary=texts,
             column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),
             row_group_size=row_group_rows,
+            write_statistics=bounded,
             store_schema=False,
         )
         return int(system.get_file_info(relative).size)

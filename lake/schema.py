@@ -36,6 +36,8 @@ def as_bars(frame: pl.DataFrame) -> pl.DataFrame:
         frame = frame.with_columns(quote_volume=pl.lit(None, pl.Float64))
     if frame.schema["timestamp"] == pl.Datetime and frame.schema["timestamp"].time_zone is None:  # type: ignore[union-attr]
         raise SchemaError("bars: expected timestamp in UTC, found a column without a time zone; say which it is")
+    if frame.schema == BARS:
+        return frame
     try:
         return frame.select(pl.col(name).cast(kind, strict=True) for name, kind in BARS.items())
     except pl.exceptions.PolarsError as error:

@@ -72,12 +72,12 @@ def statistics(rows: pl.DataFrame) -> dict[str, object]:
     """Return Delta's file statistics; bounds of `timestamp` only, rounded outwards to its milliseconds."""
     found: dict[str, object] = {"numRecords": rows.height, "minValues": {}, "maxValues": {}, "nullCount": {}}
     if "timestamp" in rows.columns and isinstance(rows.schema["timestamp"], pl.Datetime) and rows.height:
-        column = rows["timestamp"].drop_nulls()
-        if len(column):
-            first, last = column.dt.timestamp("us").min(), column.dt.timestamp("us").max()
+        moments = rows["timestamp"].cast(pl.Int64)
+        first, last, nulls = moments.min(), moments.max(), moments.null_count()
+        if nulls < rows.height:
             found["minValues"] = {"timestamp": _iso_ms(first // 1000)}  # type: ignore[operator]
             found["maxValues"] = {"timestamp": _iso_ms(-(-last // 1000))}  # type: ignore[operator]
-        found["nullCount"] = {"timestamp": rows.height - len(column)}
+        found["nullCount"] = {"timestamp": nulls}
     return found
 
 

@@ -318,9 +318,11 @@ class Table:
 
     def _actions(self, change: Change, base: Snapshot) -> list[AddAction | RemoveAction]:
         names = [name for name in base.files.columns if name.startswith("partition.")]
-        rows = base.files.filter(pl.col("path").is_in(change.removes)).iter_rows(named=True)
         now = int(time.time() * 1000)
         adds = [replace(add, data_change=change.data_change) for add in change.adds]
+        if not change.removes:
+            return list(adds)
+        rows = base.files.filter(pl.col("path").is_in(change.removes)).iter_rows(named=True)
         return adds + [
             RemoveAction(
                 row["path"],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import polars as pl
@@ -70,8 +70,8 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime)
     """
     base = table.snapshot()
     change, new, revised = Change(), 0, []
-    for (year,), chunk in bars.group_by(pl.col("timestamp").dt.year(), maintain_order=True):
-        files = _overlapping(base, symbol, int(year), chunk)
+    for year, chunk in _by_year(bars):
+        files = _overlapping(base, symbol, year, chunk)
         old = table.scan(files).select(list(BARS)).sort("timestamp").collect() if files.height else chunk.clear()
         result = upsert(old, chunk)
         if result.changed:
@@ -88,6 +88,18 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime)
         change.staged = table.stage(changed_values(corrections, symbol, seen_at))
     version = table.commit(change, base)
     return WriteReceipt(version, bars.height, new, corrections.height, changed=True)
+
+
+def _by_year(bars: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield the bars of each year without copying them; they are sorted."""
+    if bars.is_empty():
+        return
+    times, first = bars["timestamp"], 0
+    for year in range(times[0].year, times[-1].year + 1):
+        stop = int(times.search_sorted(datetime(year + 1, 1, 1, tzinfo=UTC)))
+        if stop > first:
+            yield year, bars.slice(first, stop - first)
+        first = stop
 
 
 def _overlapping(base: Snapshot, symbol: str, year: int, chunk: pl.DataFrame) -> pl.DataFrame:

@@ -290,8 +290,8 @@ def _name_bar(body: bytes, complaint: str) -> str:
 
 def _frame(klines: list[Kline]) -> pl.DataFrame:
     times = pl.Series("timestamp", list(map(_TIME, klines)), dtype=pl.Int64)
-    values = {name: pl.Series(list(map(value, klines)), dtype=pl.Float64) for name, value in _VALUES.items()}
-    return pl.DataFrame({"timestamp": (times * 1_000).cast(TIMESTAMP), **values})
+    values = (pl.Series(name, list(map(value, klines)), dtype=pl.Float64) for name, value in _VALUES.items())
+    return pl.DataFrame([(times * 1_000).cast(TIMESTAMP), *values])
 
 
 def _day(text: str) -> date:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +10,7 @@ import polars as pl
 
 from lake.timeline import interval
 from tasks.exchange.limiter import per_minute
-from tasks.exchange.page import within
+from tasks.exchange.page import first_from, within
 from tasks.exchange.request import PAGE_BARS, Window
 
 #: What a bar and a page weigh as the vendor's JSON (measured: 136 to 155 kB a page of 1,000 bars).
@@ -130,7 +129,7 @@ def pack_windows(
 
 def _reach(expected: pl.Series, start: datetime, page_bars: int) -> datetime | None:
     """Return the open that no longer fits a page that begins at `start`, None where everything left fits."""
-    place = bisect_left(expected, start) + page_bars  # type: ignore[arg-type]
+    place = first_from(expected, start) + page_bars
     return expected[place] if place < expected.len() else None
 
 
