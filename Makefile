@@ -89,6 +89,10 @@ proof-parity: install ## clean days traded alike on three paths, and seven injec
 proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour; INPUTS=20000 for minutes)
 	@POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.fuzz --inputs $(or $(INPUTS),1000000)
 
+proof-lifecycles: install ## 10,000 random histories of orders against a slow reference, 151,200 orders of arrival
+	@PROOF_EXAMPLES=$(or $(EXAMPLES),10000) PROOF_PERMUTATIONS=5040 $(BIN)/python -m pytest -n 2 --timeout=0 \
+		tests/orders/test_machine.py tests/orders/test_permutations.py
+
 proof-powercut: install ## power cut 500 times on a disk that drops what was not synced: nothing was sent that is not on record
 	@$(BIN)/python -m benchmarks.lost_writes --cuts $(or $(CUTS),500)
 

@@ -87,13 +87,17 @@ class State:
         return applied
 
     def _claimed(self, order: Order, event: Event) -> Applied | None:
-        """Return an anomaly where the trade was counted for another order already."""
+        """Return what a trade means that counted before: for another order, or for this one until it was taken back."""
         if event.fill is None:
             return None
-        owner = self.trades.get((order.request.account, order.request.symbol, event.fill.trade_id))
-        if owner is None or owner == order.request.client_order_id:
+        trade = event.fill.trade_id
+        owner = self.trades.get((order.request.account, order.request.symbol, trade))
+        if owner is None:
             return None
-        return Applied(order, anomaly=f"trade {event.fill.trade_id} belongs to order {owner}", alert="fill conflict")
+        if owner != order.request.client_order_id:
+            return Applied(order, anomaly=f"trade {trade} belongs to order {owner}", alert="fill conflict")
+        taken_back = all(fill.trade_id != trade for fill in order.fills)
+        return Applied(order, duplicate=True) if taken_back else None
 
     def _move(self, before: Order, after: Order) -> None:
         request = after.request

@@ -72,8 +72,8 @@ def apply(order: Order, event: Event) -> Applied:
         status = Status.ACCEPTED if event.kind is Happening.ACKED else Status.PENDING_NEW
         return _resurrected(_named(order, event), status)
     changed = _named(_overlaid(order, event.kind), event)
-    if event.kind is Happening.REPLACED:
-        changed = _replaced(changed, event)
+    if cell.recount:
+        changed = _recounted(_replaced(changed, event))
     if cell.status is not None:
         changed = _moved(changed, cell.status, event.reason)
     return Applied(changed, query=cell.query, alert=_alert(order, event.kind))
@@ -88,9 +88,11 @@ def _apply_fill(order: Order, fill: Fill, event: Event) -> Applied:
         return Applied(order, anomaly=f"trade {fill.trade_id} reported again with other figures", alert="fill conflict")
     fills = (*_without_inferred(order.fills, fill), fill)
     total = sum((one.quantity for one in fills), ZERO)
+    changed = replace(_named(order, event), fills=fills)
+    if total == order.filled_quantity:  # the broker tells of what was made up before
+        return Applied(changed)
     kind = _fill_kind(total, order.request.quantity)
     cell = TRANSITIONS[kind, order.status]
-    changed = replace(_named(order, event), fills=fills)
     if cell.anomaly:  # position truth beats tidiness: the fill counts whatever the table says
         return Applied(
             changed.flagged("unexpected_fill"), anomaly=f"{kind} while {order.status}", alert="unexpected fill"
@@ -135,8 +137,15 @@ def _apply_bust(order: Order, event: Event) -> Applied:
         return _anomaly(order, Happening.BUSTED)
     changed = replace(order, fills=fills)
     if cell.recount:
-        changed = replace(changed, status=Status.PARTIALLY_FILLED if fills else Status.ACCEPTED)
+        changed = _recounted(changed)
     return Applied(changed.flagged("busted"), alert="trade busted")
+
+
+def _recounted(order: Order) -> Order:
+    """Return a working or filled order in the state that its fills and its quantity make."""
+    if order.filled_quantity >= order.request.quantity:
+        return _moved(order, Status.FILLED, "")
+    return replace(order, status=Status.PARTIALLY_FILLED if order.fills else Status.ACCEPTED)
 
 
 #: What an event makes of the unanswered request.

@@ -78,7 +78,7 @@ cancel_requested  canceled   = =           =           =          =        =    
 cancel_acked      -          = canceled    canceled    canceled   canceled canceled =       =        =       = =
 cancel_refused    -          - ?           ?           ?          ?        ?        =       =        =       = =
 replace_requested -          = =           =           =          =        =        =       =        =       = =
-replaced          -          - -           accepted    accepted   accepted part     =       -        -       - -
+replaced          -          - -           recount     recount    recount  recount  recount -        -       - -
 replace_refused   -          - ?           ?           ?          ?        ?        =       =        =       = =
 expired           -          - expired     expired     expired    expired  expired  =       =        =       = =
 rejected          -          - rejected    rejected    rejected   rejected ?        -       -        -       = rejected
@@ -98,7 +98,7 @@ class Cell:
         anomaly: It cannot happen; recorded, nothing changes.
         query: The broker is asked about the order.
         resurrect: The broker knows better: the order comes back to life.
-        recount: The next state follows from the fills that are left.
+        recount: The next state follows from the fills and the quantity.
     """
 
     status: Status | None = None

@@ -93,6 +93,17 @@ def test_a_trade_counts_for_one_order(path: Path) -> None:
         assert journal.state.positions == {("paper", "BTCUSDT"): Decimal(-6)}
 
 
+def test_a_busted_trade_never_counts_again(path: Path) -> None:
+    """A replay tells a trade that was taken back; it is known for ever and moves nothing."""
+    a_life(path)
+    bust = Entry(Kind.EVENT, request().client_order_id, Event(Happening.BUSTED, trade_id="t1"))
+    with Journal(path) as journal:
+        *_, change = journal.commit_now([bust, filled("t1", 4)])
+        assert change.applied is not None
+        assert change.applied.duplicate
+        assert journal.state.positions == {("paper", "BTCUSDT"): Decimal(-10)}
+
+
 def test_a_second_process_is_refused(path: Path) -> None:
     """Two processes on one journal would trade twice; the second does not start."""
     with (

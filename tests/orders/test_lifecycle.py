@@ -63,6 +63,8 @@ def test_events_follow_the_table(kind: Happening, status: Status) -> None:
     elif cell.resurrect:
         assert "resurrected" in applied.order.flags
         assert applied.order.status not in TERMINAL
+    elif cell.recount:
+        assert applied.order.status is Status.ACCEPTED  # nothing is filled
     else:
         assert applied.order.status is (cell.status or status)
         assert applied.query == cell.query
@@ -153,6 +155,20 @@ def test_a_busted_trade_is_taken_back() -> None:
     assert (part.status, part.filled_quantity) == (Status.PARTIALLY_FILLED, 4)
     assert apply(part, Event(Happening.BUSTED, trade_id="t1")).order.status is Status.ACCEPTED
     assert apply(part, Event(Happening.BUSTED, trade_id="t9")).anomaly
+
+
+def test_a_real_fill_in_place_of_a_made_up_one_is_no_surprise() -> None:
+    """A filled order whose made-up fill turns into real ones stays filled, without flag or alert."""
+    made_up = Event(Happening.FILLED_PART, fill=fill("snapshot-10", 10, inferred=True))
+    applied = after(*WORKING, made_up, filled("t1", 4))
+    assert (applied.order.status, applied.order.filled_quantity) == (Status.FILLED, 10)
+    assert not (applied.order.flags or applied.alert or applied.anomaly)
+
+
+def test_a_busted_surplus_leaves_the_order_filled() -> None:
+    """Where what is left still fills the order, it does not reopen."""
+    order = after(*WORKING, filled("t1", 10), filled("t2", 2), Event(Happening.BUSTED, trade_id="t2")).order
+    assert (order.status, order.remaining_quantity) == (Status.FILLED, 0)
 
 
 def test_a_replacement_keeps_every_id_and_the_fills() -> None:
