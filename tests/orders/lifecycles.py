@@ -1,8 +1,8 @@
 """Thirty lives of an order as scripts of seven events, of which any order of arrival must end alike.
 
-A script's words: ``f1`` to ``f5`` are trades (told again where they stand twice), ``s4`` is a snapshot of the broker that
-speaks of four filled units, ``S10`` one that says filled, ``C4`` one that says cancelled with four filled; the rest are
-events by name. Snapshots come late enough that missing trades are made up from them.
+A script's words: ``f1`` to ``f5`` are trades (told again where they stand twice), ``s4`` is a snapshot of the broker
+that speaks of four filled units, ``S10`` one that says filled, ``C4`` one that says cancelled with four filled; all
+else are events by name. Snapshots come late enough that missing trades are made up from them.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ REQUEST = OrderRequest("X", "a", "S", Side.BUY, Decimal(10_000))
 SENT = Happening.SUBMIT_INTENDED
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
-#: Matrix, and its rows: what happens, then OrdStatus, overlay, CumQty, LeavesQty. ``+3000`` is an execution (named by its
-#: place, ``B+3000`` by a letter), ``-B`` the cancel of execution B, ``=7000`` a replacement of the quantity.
+#: Matrix, and its rows: what happens, then OrdStatus, overlay, CumQty, LeavesQty. ``+3000`` is an execution
+#: (named by its place, ``B+3000`` by a letter), ``-B`` the cancel of execution B, ``=7000`` a replacement.
 MATRICES = {
     "D1 filled order": "acked accepted none 0 10000; +2000 partially_filled none 2000 8000;"
     "+1000 partially_filled none 3000 7000; +7000 filled none 10000 0",
