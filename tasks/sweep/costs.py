@@ -6,23 +6,32 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_COSTS = ("fee_bps", "fixed_fee", "slippage_bps", "slippage_range")
+_COSTS = ("fee_bps", "maker_fee_bps", "fixed_fee", "min_fee", "slippage_bps", "slippage_range", "volume_impact")
 
 
 class Costs(BaseModel):
     """How a signal becomes a fill.
 
     A fill happens at the open of the bar after the signal, moved against us by the slippage; the fee is charged on the
-    moved price. Zero is allowed but has to be written.
+    moved price. Zero is allowed but has to be written. `docs/strategies.md` tells the order of events within a bar.
 
     Attributes:
-        fee_bps: Commission on the traded value, each way, in basis points.
-        fixed_fee: Commission an order in the quote asset, on top.
+        fee_bps: Commission on the traded value, each way, in basis points: what a market order pays (taker).
+        maker_fee_bps: What a limit order at rest pays. None: a take-profit is a market order like any other, and pays
+            `fee_bps` and slippage. Given: it rests at its level, pays this and no slippage there; where the bar opens
+            beyond it, it is filled at the open as a market order. Every other fill is a taker's.
+        fixed_fee: Commission a fill in the quote asset, on top.
+        min_fee: Least commission on the value of a fill in the quote asset, where the rate gives less.
         slippage_bps: Distance between the bar's open and our price, each way, in basis points.
         slippage_range: Further slippage as a share of the range of the bar before the fill: wild bars cost more.
+        volume_share: Most of a bar's volume that our fills on it take, None for no cap. What is cut off is worked on at
+            the opens that follow, until it is done, the view changes or the run ends.
+        volume_impact: Further slippage: this times the square of the share of the bar's volume that the order takes (as
+            zipline's volume share slippage, whose own figures are a share of 0.025 and an impact of 0.1).
         direction: Which side of the signals to trade, see `tasks.strategies.strategy`.
         initial_cash: Quote asset at the start.
         fraction: Share of the cash that an entry uses (a short sells as much as that share would buy).
+        entry_value: Quote asset an entry trades, as far as `fraction` allows; None for no fixed size.
         target_volatility: Yearly volatility an entry aims at: it uses this over the realised volatility of the
             `volatility_lookback` bars before, at most `fraction`. None for no target.
         volatility_lookback: Bars the realised volatility is measured on; no entry before there are as many.
@@ -36,12 +45,17 @@ class Costs(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fee_bps: float = Field(5.0, ge=0, lt=5_000)
+    maker_fee_bps: float | None = Field(None, ge=0, lt=5_000)
     fixed_fee: float = Field(0.0, ge=0)
+    min_fee: float = Field(0.0, ge=0)
     slippage_bps: float = Field(2.0, ge=0, lt=5_000)
     slippage_range: float = Field(0.0, ge=0, lt=1)
+    volume_share: float | None = Field(None, gt=0, le=1)
+    volume_impact: float = Field(0.0, ge=0, le=100)
     direction: Literal["long", "short", "both"] = "long"
     initial_cash: float = Field(10_000.0, gt=0)
     fraction: float = Field(1.0, gt=0, le=1)
+    entry_value: float | None = Field(None, gt=0)
     target_volatility: float | None = Field(None, gt=0)
     volatility_lookback: int = Field(100, ge=2)
     stop_loss: float | None = Field(None, gt=0, lt=1)
@@ -51,16 +65,36 @@ class Costs(BaseModel):
     def _a_reversal_is_whole(self) -> Costs:
         if self.direction == "both" and self.sized:
             raise ValueError(
-                "expected fraction 1 and no target_volatility with direction both: a reversal is one order"
+                "expected fraction 1, no entry_value and no target_volatility with direction both: "
+                "a reversal is one order"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _impact_is_bounded(self) -> Costs:
+        if self.volume_impact > 0 and self.volume_share is None:
+            raise ValueError(
+                "expected volume_share beside volume_impact: a fill needs a share of the volume to move it"
             )
         return self
 
     @property
     def sized(self) -> bool:
         """Whether an entry may use less than all cash."""
-        return self.fraction < 1 or self.target_volatility is not None
+        return self.fraction < 1 or self.target_volatility is not None or self.entry_value is not None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a position may be closed within a bar."""
+        return self.stop_loss is not None or self.take_profit is not None
+
+    @property
+    def worked(self) -> bool:
+        """Whether orders have rules of their own that VectorBT's `from_signals` has no words for."""
+        ruled = (self.maker_fee_bps, self.volume_share, self.entry_value)
+        return self.min_fee > 0 or any(value is not None for value in ruled)
 
     def scaled(self, factor: float) -> Costs:
         """Return the same rules with every cost multiplied, for the sensitivity table."""
-        scaled = {name: getattr(self, name) * factor for name in _COSTS}
+        scaled = {name: getattr(self, name) * factor for name in _COSTS if getattr(self, name) is not None}
         return self.model_copy(update=scaled)

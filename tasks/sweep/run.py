@@ -18,6 +18,7 @@ from vectorbt.records import dispatch as records
 from vectorbt.returns import dispatch as returns_of
 
 from tasks.sweep.costs import Costs
+from tasks.sweep.events import follow_signals
 from tasks.sweep.market import SweepBars
 
 _ENGINE = "rust"
@@ -53,6 +54,13 @@ def chunks(columns: int, bars: int, cells: int = CELLS_PER_CHUNK) -> Iterator[sl
         yield slice(first, min(first + width, columns))
 
 
+def views(entries: np.ndarray, exits: np.ndarray, tradable: np.ndarray) -> np.ndarray:
+    """Return (bars, columns) int8: the view each bar's open is filled on, 1 bullish, -1 bearish, 0 none."""
+    turned = np.zeros(entries.shape[::-1], dtype=np.int8)
+    turned[1:] = (entries.view(np.int8) - exits.view(np.int8))[:, :-1].T * tradable[1:, None]
+    return turned
+
+
 def fills(
     entries: np.ndarray, exits: np.ndarray, tradable: np.ndarray, direction: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -61,9 +69,8 @@ def fills(
     All are (bars, columns). Each signal moves one bar on and is dropped where that bar is not tradable; a bar with
     both flags does nothing; at the last tradable bar everything is closed and nothing opened, so a run ends flat.
     """
-    bullish, bearish = np.zeros_like(entries.T, order="C"), np.zeros_like(exits.T, order="C")
-    bullish[1:] = (entries & ~exits)[:, :-1].T & tradable[1:, None]
-    bearish[1:] = (exits & ~entries)[:, :-1].T & tradable[1:, None]
+    turned = views(entries, exits, tradable)
+    bullish, bearish = turned > 0, turned < 0
     if not tradable[1:].any():
         return bullish, bearish, np.zeros_like(bullish), np.zeros_like(bullish)
     last = int(np.flatnonzero(tradable[1:])[-1]) + 1
@@ -84,8 +91,11 @@ def simulate(bars: SweepBars, entries: np.ndarray, exits: np.ndarray, costs: Cos
     columns, rows = entries.shape
     tradable = bars.tradable[segment].copy()
     tradable[0] = False
-    told = _orders if costs.stop_loss is None and costs.take_profit is None else _orders_with_stops
-    orders = told(fills(entries, exits, tradable, costs.direction), bars, segment, tradable, costs)
+    if costs.worked:
+        orders = follow_signals(views(entries, exits, tradable), bars, segment, tradable, costs)
+    else:
+        told = _orders_with_stops if costs.stopped else _orders
+        orders = told(fills(entries, exits, tradable, costs.direction), bars, segment, tradable, costs)
     return _account(orders, bars.closes[segment], rows, columns, costs, bars.periods_per_year)
 
 

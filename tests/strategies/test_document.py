@@ -22,7 +22,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "strategies.md"
 
 def test_the_documents_strategy_trades(tmp_path: Path) -> None:
     """The code block, saved as a file, is a strategy that the engine sweeps."""
-    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), flags=re.DOTALL)
+    (code,) = (block for block in blocks if "STRATEGY" in block)
     path = tmp_path / "gap_fade.py"
     path.write_text(code, encoding="utf-8")
     spec = importlib.util.spec_from_file_location("gap_fade", path)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import numpy as np
 import polars as pl
@@ -25,106 +23,7 @@ from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import SweepBars, prepare_bars
 from tasks.sweep.question import Question
 from tasks.sweep.windows import WindowPlan, plan_windows
-
-
-@dataclass
-class Trade:
-    """One round trip of the loop."""
-
-    entry: int
-    exit: int
-    side: int
-    quantity: float
-    entry_price: float
-    exit_price: float
-    entry_fee: float
-    exit_fee: float
-
-    @property
-    def pnl(self) -> float:
-        """Profit after both fees."""
-        return self.side * self.quantity * (self.exit_price - self.entry_price) - self.entry_fee - self.exit_fee
-
-
-def stop_price(held: Trade, bar: tuple[float, float, float], costs: Costs) -> float | None:
-    """Return where the bar (open, high, low) takes the position out: stop before take-profit, gaps at the open."""
-    opened, high, low = bar
-    if costs.stop_loss is not None:
-        level = held.entry_price * (1 - held.side * costs.stop_loss)
-        if (opened - level) * held.side <= 0:
-            return opened
-        if low <= level <= high:
-            return level
-    if costs.take_profit is not None:
-        level = held.entry_price * (1 + held.side * costs.take_profit)
-        if (opened - level) * held.side >= 0:
-            return opened
-        if low <= level <= high:
-            return level
-    return None
-
-
-def trade_bar_by_bar(
-    bullish: list[bool], bearish: list[bool], bars: SweepBars, costs: Costs
-) -> tuple[list[Trade], list[float]]:
-    """Follow the signals one bar at a time: decide at the close, fill at the next open, pay for it, end flat.
-
-    An entry spends its fraction of the cash (a short sells as much as that would buy). A reversal is one order, so it
-    pays the fixed fee once; closing and opening part share its fee by quantity. Returns trades and value a close.
-    """
-    fee, fixed = costs.fee_bps / 10_000, costs.fixed_fee
-    opens, highs, lows, closes, _ = bars.matrix.tolist()
-    tradable = bars.tradable.tolist()
-    cash, trades, held, values = costs.initial_cash, [], None, [costs.initial_cash]
-    last = max((t for t in range(1, len(opens)) if tradable[t]), default=0)
-
-    def close(trade: Trade, t: int, price: float, paid: float) -> None:
-        trade.exit, trade.exit_price, trade.exit_fee = t, price, paid
-        trades.append(trade)
-
-    for t in range(1, len(opens)):
-        slip = costs.slippage_bps / 10_000 + costs.slippage_range * (highs[t - 1] - lows[t - 1]) / closes[t - 1]
-        slip = min(slip, 0.5)
-        view = bullish[t - 1] - bearish[t - 1] if tradable[t] and t < last else 0
-        side = {"long": max(view, 0), "short": min(view, 0), "both": view}[costs.direction]
-        closing = held is not None and (t == last or view == -held.side)
-        opening = side != 0 and (held is None or closing)
-        if closing or opening:
-            close_quantity, direction = (held.quantity, -held.side) if closing else (0.0, side)
-            price = opens[t] * (1 + direction * slip)
-            open_quantity = 0.0
-            if opening and direction > 0:
-                open_quantity = (costs.fraction * cash - fixed) / (1 + fee) / price - close_quantity
-            elif opening:
-                whole = (cash + close_quantity * price * (1 - fee) - fixed) / (price * (1 + fee))
-                open_quantity = costs.fraction * whole
-            quantity = close_quantity + open_quantity
-            paid = quantity * price * fee + fixed
-            cash += -direction * quantity * price - paid
-            if closing:
-                close(held, t, price, paid * close_quantity / quantity)
-                held = None
-            if opening:
-                held = Trade(t, -1, side, open_quantity, price, math.nan, paid * open_quantity / quantity, math.nan)
-        hit = stop_price(held, (opens[t], highs[t], lows[t]), costs) if held is not None and tradable[t] else None
-        if hit is not None:
-            price = hit * (1 - held.side * slip)
-            paid = held.quantity * price * fee + fixed
-            cash += held.side * held.quantity * price - paid
-            close(held, t, price, paid)
-            held = None
-        values.append(cash + (held.side * held.quantity * closes[t] if held is not None else 0.0))
-    return trades, values
-
-
-def by_definition(trades: list[Trade], values: list[float], periods_per_year: float) -> list[float]:
-    """Return total return, Sharpe, drawdown, trades and win rate from their textbook definitions."""
-    changes = [0.0] + [b / a - 1 for a, b in pairwise(values)]
-    deviation = statistics.stdev(changes)
-    sharpe = statistics.fmean(changes) / deviation * math.sqrt(periods_per_year) if deviation > 0 else math.nan
-    drawdown = min(value / max(values[: t + 1]) - 1 for t, value in enumerate(values))
-    wins = sum(trade.pnl > 0 for trade in trades) / len(trades) if trades else math.nan
-    return [values[-1] / values[0] - 1, sharpe, drawdown, len(trades), wins]
+from tests.sweep.reference import by_definition, trade_bar_by_bar
 
 
 def moving_average(values: list[float], window: int) -> list[float]:
@@ -175,10 +74,7 @@ def assert_equal_trades(bars: SweepBars, strategy: str, values: dict, by_hand: C
         vectorbt = run.simulate(bars, entries, exits, costs, span)
         fused = engine.trade_set(grid.strategy.signal, bars, rows, grid.use[k], grid.vectors[k], costs, span)
         trades, worth = trade_bar_by_bar(*by_hand(bars, *params.model_dump().values()), bars, costs)
-        expected = [
-            (t.entry, t.exit, t.side, t.quantity, t.entry_price, t.exit_price, t.entry_fee + t.exit_fee, t.pnl)
-            for t in trades
-        ]
+        expected = [(t.entry, t.exit, t.side, t.quantity, t.entry_price, t.exit_price, t.fees, t.pnl) for t in trades]
         found = vectorbt.trades
         sides, fees = 1 - 2 * found["direction"], found["entry_fees"] + found["exit_fees"]
         names = ("size", "entry_price", "exit_price")
@@ -211,7 +107,34 @@ def test_trades_equal_the_loop_on_real_bars(bitcoin: pl.DataFrame, strategy, val
     assert assert_equal_trades(prepared, strategy, values, by_hand, Costs()) > 60
 
 
-@settings(max_examples=80, deadline=None, derandomize=True)
+@st.composite
+def any_costs(draw: st.DrawFn) -> Costs:
+    """Draw costs: every field at rest or not, in every combination the model allows."""
+    told = {
+        "fee_bps": draw(st.just(0.0) | st.floats(0.01, 100)),
+        "fixed_fee": draw(st.sampled_from([0.0, 0.5, 20.0])),
+        "slippage_bps": draw(st.just(0.0) | st.floats(0.01, 50)),
+        "slippage_range": draw(st.just(0.0) | st.floats(0.01, 0.3)),
+        "direction": draw(st.sampled_from(["long", "short", "both"])),
+        "stop_loss": draw(st.none() | st.floats(0.001, 0.05)),
+        "take_profit": draw(st.none() | st.floats(0.001, 0.05)),
+        "initial_cash": draw(st.sampled_from([1_000.0, 1e6])),
+    }
+    if draw(st.booleans()):
+        told["min_fee"] = draw(st.just(0.0) | st.floats(0.01, 10))
+        told["maker_fee_bps"] = draw(st.none() | st.floats(0, 20))
+        told["volume_share"] = draw(st.none() | st.floats(0.01, 1))
+    if told.get("volume_share"):
+        told["volume_impact"] = draw(st.just(0.0) | st.floats(0.01, 1))
+    if told["direction"] != "both":  # a reversal is one order and cannot be sized
+        told["fraction"] = draw(st.just(1.0) | st.floats(0.1, 1.0))
+        told["entry_value"] = draw(st.none() | st.floats(100, 10_000))
+        told["target_volatility"] = draw(st.none() | st.floats(0.5, 20))
+        told["volatility_lookback"] = draw(st.integers(2, 40))
+    return Costs(**told)
+
+
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(4, 250),
@@ -220,27 +143,14 @@ def test_trades_equal_the_loop_on_real_bars(bitcoin: pl.DataFrame, strategy, val
     which=st.integers(0, 1),
     first=st.integers(1, 9),
     second=st.integers(10, 40),
-    costs=st.builds(
-        Costs,
-        fee_bps=st.just(0.0) | st.floats(0.01, 100),
-        fixed_fee=st.sampled_from([0.0, 0.5, 20.0]),
-        slippage_bps=st.just(0.0) | st.floats(0.01, 50),
-        direction=st.sampled_from(["long", "short", "both"]),
-        stop_loss=st.none() | st.floats(0.001, 0.05),
-        take_profit=st.none() | st.floats(0.001, 0.05),
-        initial_cash=st.sampled_from([1_000.0, 1e6]),
-        slippage_range=st.just(0.0) | st.floats(0.01, 0.3),
-    ),
-    fraction=st.just(1.0) | st.floats(0.1, 1.0),
+    costs=any_costs(),
 )
 def test_three_engines_agree_whatever_the_bars_and_costs(
-    bars, seed, rows, tick, drop, which, first, second, costs, fraction
+    bars, seed, rows, tick, drop, which, first, second, costs
 ) -> None:
-    """Any bars, parameters, fees, slippage, direction, stops: the three give the same trades and figures."""
+    """Any bars, parameters and rule of `Costs`: the three give the same trades and figures."""
     frame = bars(rows, seed=seed, tick=tick, drop=tuple(drop))
     assume(frame.height >= 4)
-    if costs.direction != "both":  # a reversal is one order and cannot be sized
-        costs = costs.model_copy(update={"fraction": fraction})
     strategy, _, by_hand = CASES[which]
     values = (
         {"fast": [first], "slow": [second]}
