@@ -130,24 +130,30 @@ def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFr
     return dict(reasons.group_by("reason").len("bars").sort("bars", "reason", descending=[True, False]).iter_rows())
 
 
-#: A trade this many bars from a gap may owe its price to it.
+#: What lies at most this many bars from a gap may owe its price to it.
 NEAR_BARS = 10
 
 
-def near_gaps(trades: pl.DataFrame, bars: pl.DataFrame, expected: pl.Series) -> dict[str, float]:
-    """Return how many out-of-sample trades opened or closed near a missing bar, and what they made.
+def near_gaps(trades: pl.DataFrame, equity: pl.DataFrame, bars: pl.DataFrame, expected: pl.Series) -> dict[str, float]:
+    """Return how much of the out-of-sample result lies near a missing bar: its trades, their profit, the bars' return.
 
     Args:
         trades: Rows as `tasks.sweep.result.TRADES` has them.
+        equity: Rows as `tasks.sweep.result.EQUITY` has them.
         bars: The bars of the run.
         expected: Every open that the calendar promises over their span; distances are counted in these.
     """
     missing = np.flatnonzero(~expected.is_in(bars["timestamp"].implode()).to_numpy())
-    out = trades.filter(pl.col("sample") == "out")
+    out, curve = (rows.filter(pl.col("sample") == "out") for rows in (trades, equity))
     if not len(missing) or out.is_empty():
         return {}
     near = _close_to(missing, expected, out["entry_timestamp"]) | _close_to(missing, expected, out["exit_timestamp"])
-    return {"trades_near_a_gap": int(near.sum()), "profit_near_a_gap": float(out["pnl"].to_numpy()[near].sum())}
+    growth = (curve["equity"] / curve["equity"].shift(1, fill_value=1.0)).to_numpy()
+    return {
+        "trades_near_a_gap": int(near.sum()),
+        "profit_near_a_gap": float(out["pnl"].to_numpy()[near].sum()),
+        "return_near_a_gap": float(growth[_close_to(missing, expected, curve["timestamp"])].prod() - 1),
+    }
 
 
 def _close_to(missing: np.ndarray, expected: pl.Series, moments: pl.Series) -> np.ndarray:

@@ -70,7 +70,7 @@ def completeness(lake: Lake, result: SweepResult, bars: pl.DataFrame) -> dict[st
         absent = Ledger(lake).absences(result.symbol, result.interval, start, end, calendar=calendar)
         expected = calendar.expected_opens(result.interval, start, end)
         found |= {f"missing_{reason}": missing for reason, missing in missing_reasons(bars, expected, absent).items()}
-        found |= near_gaps(result.trades, bars, expected)
+        found |= near_gaps(result.trades, result.equity, bars, expected)
     return found
 
 

@@ -69,6 +69,12 @@ WORDS: dict[str, Word] = {
         "Trades near a gap", "count", "Out-of-sample trades that opened or closed within ten bars of a missing bar."
     ),
     "profit_near_a_gap": Word("Their profit", "money", "What the trades near a gap made together, in the quote asset."),
+    "return_near_a_gap": Word(
+        "Return near gaps",
+        "percent",
+        "What the out-of-sample bars within ten bars of a missing one made together; what happened inside the gaps "
+        "themselves counts for nothing. Compare with the total return.",
+    ),
     "longest_gap_bars": Word("Longest gap, bars", "count", "Most expected bars missing in a row."),
     "rows": Word("Rows", "count", ""),
     "expected_rows": Word("Expected rows", "count", ""),

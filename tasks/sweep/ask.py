@@ -45,7 +45,7 @@ def ask(
         InputError: Bars, grid or windows that cannot be swept.
     """
     plan = windows or WindowPlan()
-    prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year)
+    prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year).joined()
     planned = plan_grid(get(strategy), grid)
     cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
     space = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())

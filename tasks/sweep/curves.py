@@ -60,15 +60,18 @@ def stitch(spans: list[Span], bars: SweepBars, initial_cash: float) -> tuple[pl.
 
 
 def _trades(span: Span, bars: SweepBars) -> pl.DataFrame:
+    """Return the trades at the market's own prices; profit and return are those of the joined ones."""
     trades, stamps = span.simulated.trades, bars.timestamps[span.segment]
+    scale = (np.ones(len(bars)) if bars.scale is None else bars.scale)[span.segment]
+    entered, left = scale[trades["entry_idx"]], scale[trades["exit_idx"]]
     return pl.DataFrame(
         {
             "entry_timestamp": _stamps(stamps[trades["entry_idx"]]),
             "exit_timestamp": _stamps(stamps[trades["exit_idx"]]),
             "side": np.where(trades["direction"] == 0, "long", "short"),
-            "quantity": trades["size"],
-            "entry_price": trades["entry_price"],
-            "exit_price": trades["exit_price"],
+            "quantity": trades["size"] * entered,
+            "entry_price": trades["entry_price"] / entered,
+            "exit_price": trades["exit_price"] / left,
             "fees": trades["entry_fees"] + trades["exit_fees"],
             "pnl": trades["pnl"],
             "return": trades["return"],

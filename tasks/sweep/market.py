@@ -27,12 +27,14 @@ class SweepBars:
         tradable: Whether a fill may happen at this bar's open: False where the bar before it is missing, since the
             signal would be older than one bar. A signal whose fill bar is not tradable is dropped.
         periods_per_year: Bars a year, for annualising; crypto and exchange sessions differ.
+        scale: (bars,) by which the prices of `matrix` were multiplied; None where they are the market's own.
     """
 
     timestamps: np.ndarray
     matrix: np.ndarray
     tradable: np.ndarray
     periods_per_year: float
+    scale: np.ndarray | None = None
 
     @property
     def opens(self) -> np.ndarray:
@@ -63,6 +65,21 @@ class SweepBars:
             with np.errstate(divide="ignore"):
                 sizes = np.nan_to_num(np.minimum(sizes, costs.target_volatility / realised), nan=0.0)
         return sizes
+
+    def joined(self) -> SweepBars:
+        """Return the same bars with the jumps across holes taken out, so that nobody gains, loses or decides by them.
+
+        Prices after a hole are multiplied until its first open is the last close before it; what came before keeps its
+        prices, so that no bar depends on a later one. Volume stays: a cap on it counts in units of the first price.
+        """
+        holes = np.flatnonzero(~self.tradable[1:]) + 1
+        if not holes.size:
+            return self
+        jumps = np.ones(len(self))
+        jumps[holes] = self.closes[holes - 1] / self.opens[holes]
+        scale, matrix = np.cumprod(jumps), self.matrix.copy()
+        matrix[[OPEN, HIGH, LOW, CLOSE]] *= scale
+        return replace(self, matrix=matrix, scale=scale)
 
     def jittered(self, rng: np.random.Generator, scale: float) -> SweepBars:
         """Return the same bars with every open and close moved by a normal share of the bar's range."""

@@ -50,12 +50,23 @@ def test_trades_near_a_gap_are_told(sweep: tuple[SweepResult, pl.DataFrame], hol
         sample=pl.lit("out"), pnl=pl.lit(12.5), **{k: pl.lit(v) for k, v in ends.items()}
     )
     holed = bars.with_row_index().filter(pl.col("index") != hole).drop("index")
-    found = near_gaps(trade, holed, bars["timestamp"])
-    assert found == {"trades_near_a_gap": near, "profit_near_a_gap": 12.5 * near}
+    found = near_gaps(trade, result.equity, holed, bars["timestamp"])
+    assert (found["trades_near_a_gap"], found["profit_near_a_gap"]) == (near, 12.5 * near)
+
+
+def test_the_return_near_a_gap_is_told(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
+    """Of an account that grows by 1 % a bar, the twenty bars around a missing one made 1.01 to the twentieth."""
+    result, bars = sweep
+    holed = bars.with_row_index().filter(pl.col("index") != 600).drop("index")
+    rows = holed.height
+    curve = result.equity.head(1).select(pl.all().exclude("timestamp", "equity", "sample"), sample=pl.lit("out"))
+    steps = holed.select("timestamp", equity=1.01 ** pl.int_range(1, rows + 1))
+    found = near_gaps(result.trades, steps.join(curve, how="cross"), holed, bars["timestamp"])
+    assert found["return_near_a_gap"] == pytest.approx(1.01**20 - 1)
 
 
 def test_no_gap_or_no_trade_is_nothing_to_tell(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
     """Complete bars, and a run without trades, get no such statement."""
     result, bars = sweep
-    assert near_gaps(result.trades, bars, bars["timestamp"]) == {}
-    assert near_gaps(result.trades.clear(), bars.tail(9), bars["timestamp"]) == {}
+    assert near_gaps(result.trades, result.equity, bars, bars["timestamp"]) == {}
+    assert near_gaps(result.trades.clear(), result.equity, bars.tail(9), bars["timestamp"]) == {}
