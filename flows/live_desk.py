@@ -59,6 +59,9 @@ class LiveDesk:
         alerts: Who hears of it.
         account: What is traded.
         switch: The kill switch outside the process.
+
+    Attributes:
+        trading: The order half.
     """
 
     def __init__(
@@ -102,7 +105,7 @@ class LiveDesk:
             on_alert=alerts.tell,
             to_wall_ms=self._session.wall_ms,
         )
-        self._trading = LiveTrading(
+        self.trading = LiveTrading(
             account, read_limits(settings.limits_file), market=desk.market, switch=switch, call=alerts.call
         )
         self._history = 0
@@ -120,7 +123,7 @@ class LiveDesk:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the page, stream and trade until `stop` is set; trading ends first, while the market is still seen."""
         self._history = await asyncio.to_thread(
-            self._trading.attach,
+            self.trading.attach,
             self._symbols,
             self._interval,
             lake=self._lake,
@@ -132,7 +135,7 @@ class LiveDesk:
         self._session.resume({key: at.timestamp() - epoch_s for key, at in last.items()})
         self._service.desk.remember(await asyncio.to_thread(recorded_trades, self._lake, self._symbols))
         token_file = self._settings.state_dir / "control.token"
-        trading = self._trading
+        trading = self.trading
         actions = {
             "reconnect": self._reconnect,
             "start": self._start,
@@ -173,7 +176,7 @@ class LiveDesk:
             ],
             "alerts_sent": self._alerts.sent,
             "rate_budget": {"used": self._vendor.used, "limit": self._vendor.limit},
-            "trading": self._trading.describe(),
+            "trading": self.trading.describe(),
             "refill": {"waiting": self._refill.waiting, "failed": dict(self._refill.failed)},
         }
 
@@ -203,7 +206,7 @@ class LiveDesk:
             self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))
             self._torn.discard(symbol)
         written = await self._vendor.fill_bars(self._lake, symbol, self._interval, least=self._history)
-        await self._trading.filled(symbol)
+        await self.trading.filled(symbol)
         return written
 
     def _filled(self, symbol: str) -> None:

@@ -100,7 +100,12 @@ class AccountView:
                 "path": str(account.journal.path),
                 "lines": [told(at, entry) for at, entry in reversed(desk.written)],
             },
-            "counts": {"orders": self.orders, "fills": self.filled},
+            "counts": {
+                "orders": self.orders,
+                "fills": self.filled,
+                "working": len(desk.working),
+                "in_doubt": len(desk.doubts),
+            },
         }
 
     def _mine(self) -> Iterable[Order]:

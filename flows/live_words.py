@@ -42,7 +42,7 @@ def _words(entry: Entry) -> str:
 def _event(event: Event) -> str:
     name = str(event.kind).replace("_", " ")
     if event.fill is not None:
-        return f"{name}: {event.fill.quantity} at {event.fill.price}, fee {event.fill.fee}"
+        return f"fill: {event.fill.quantity} at {event.fill.price}, fee {event.fill.fee}"
     return f"{name}: {event.reason}" if event.reason else name
 
 

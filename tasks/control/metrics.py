@@ -29,6 +29,16 @@ FIGURES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("recording_rows_lost", "counter", "Rows given up.", ("stream", "recording", "lost")),
     ("rate_budget_used", "gauge", "Requests in the last minute.", ("rate_budget", "used")),
     ("rate_budget_limit", "gauge", "Requests a minute the plan allows.", ("rate_budget", "limit")),
+    ("trading_equity", "gauge", "What the account is worth, quote asset.", ("trading", "equity")),
+    ("trading_profit", "gauge", "Profit after fees, quote asset.", ("trading", "profit", "net")),
+    ("trading_realised", "gauge", "Realised profit before fees.", ("trading", "profit", "realised")),
+    ("trading_unrealised", "gauge", "Unrealised profit.", ("trading", "profit", "unrealised")),
+    ("trading_fees", "counter", "Fees paid, quote asset.", ("trading", "profit", "fees")),
+    ("trading_orders", "counter", "Orders since the start.", ("trading", "counts", "orders")),
+    ("trading_fills", "counter", "Fills since the start.", ("trading", "counts", "fills")),
+    ("trading_working", "gauge", "Orders that are open.", ("trading", "counts", "working")),
+    ("trading_in_doubt", "gauge", "Orders whose outcome is unknown.", ("trading", "counts", "in_doubt")),
+    ("trading_live", "gauge", "1 while real money moves.", ("trading", "live")),
 )
 
 #: Of every symbol: name, what it says, key.
@@ -41,6 +51,20 @@ SYMBOL_FIGURES: tuple[tuple[str, str, str], ...] = (
     ("symbol_trade_flow", "Signed share of the last minute's trades.", "trade_flow"),
     ("symbol_age_s", "Seconds since the last snapshot.", "age_s"),
     ("symbol_latency_ms", "Venue to us.", "latency_ms"),
+)
+#: Of every position, strategy and limit: name, what it says, label, where the list stands, key.
+LISTED_FIGURES: tuple[tuple[str, str, str, tuple[str, ...], str], ...] = (
+    ("position_quantity", "What is held, base asset.", "symbol", ("trading", "positions"), "quantity"),
+    ("position_value", "What it is worth, quote asset.", "symbol", ("trading", "positions"), "value"),
+    ("strategy_signals", "Orders a strategy asked for.", "symbol", ("trading", "strategies"), "signals"),
+    ("strategy_silent_s", "Seconds a strategy is overdue.", "symbol", ("trading", "strategies"), "silent_s"),
+    ("limit_used", "How much of a limit is used.", "name", ("trading", "limits", "used"), "used"),
+    ("limit", "The limit.", "name", ("trading", "limits", "used"), "limit"),
+)
+#: States that are metrics of their own, 1 for the one it is in: name, what it says, where it stands.
+STATES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("stream_state", "1 for the state it is in.", ("stream", "connection", "state")),
+    ("trading_state", "1 for the state the account is in.", ("trading", "state")),
 )
 _FAMILIES = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
 
@@ -60,20 +84,16 @@ class _StateCollector(Collector):
             value = _at(state, path)
             if value is not None:
                 yield _FAMILIES[kind](f"klinehouse_{name}", meaning, value=float(value))
-        connection = _at(state, ("stream", "connection", "state"))
-        if connection is not None:
-            family = GaugeMetricFamily("klinehouse_stream_state", "1 for the state it is in.", labels=["state"])
-            family.add_metric([str(connection)], 1.0)
-            yield family
-        yield from self._of_symbols(_at(state, ("stream", "symbols")) or [])
-
-    def _of_symbols(self, symbols: Iterable[State]) -> Iterable[Metric]:
+        for name, meaning, path in STATES:
+            found = _at(state, path)
+            if found is not None:
+                family = GaugeMetricFamily(f"klinehouse_{name}", meaning, labels=["state"])
+                family.add_metric([str(found)], 1.0)
+                yield family
         for name, meaning, key in SYMBOL_FIGURES:
-            family = GaugeMetricFamily(f"klinehouse_{name}", meaning, labels=["symbol"])
-            for one in symbols:
-                if one.get(key) is not None:
-                    family.add_metric([str(one["symbol"])], float(one[key]))
-            yield family
+            yield _listed(name, meaning, "symbol", _at(state, ("stream", "symbols")), key)
+        for name, meaning, label, path, key in LISTED_FIGURES:
+            yield _listed(name, meaning, label, _at(state, path), key)
 
 
 class Metrics:
@@ -90,6 +110,14 @@ class Metrics:
     def text(self) -> bytes:
         """Return the exposition in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+def _listed(name: str, meaning: str, label: str, entries: Iterable[State] | None, key: str) -> Metric:
+    family = GaugeMetricFamily(f"klinehouse_{name}", meaning, labels=[label])
+    for one in entries or ():
+        if one.get(key) is not None:
+            family.add_metric([str(one[label])], float(one[key]))
+    return family
 
 
 def _at(state: Any, path: Iterable[str]) -> Any:

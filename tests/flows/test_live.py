@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from flows.live import live, single_instance
 from flows.settings import Settings
 from lake.store import Lake
 from tasks.errors import ConfigurationError
+from tasks.journal.journal import Journal
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import StreamFaults
 from tasks.simulator.market import generated
@@ -49,9 +51,18 @@ def health(port: int) -> str:
         return ""
 
 
+def fills(port: int) -> int:
+    """Return how many fills the flow's page tells of."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/state", timeout=2) as answer:
+        return json.load(answer)["trading"]["counts"]["fills"]
+
+
 @contextlib.contextmanager
-def served(tmp_path: Path, api: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run ``python -m flows.live`` against a Prefect server until it streams; yields its process and page."""
+def served(tmp_path: Path, api: str, speed: int = 1) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run ``python -m flows.live`` against a Prefect server until it streams; yields its process and page.
+
+    It trades on paper; at `speed` 20 bars close every three seconds, so that it really does.
+    """
     port = free_port()
     environment = os.environ | {
         "PREFECT_API_URL": api,
@@ -60,10 +71,12 @@ def served(tmp_path: Path, api: str) -> Iterator[tuple[subprocess.Popen[bytes], 
         "KLINEHOUSE_LAKE_ROOT": str(tmp_path / "lake"),
         "KLINEHOUSE_STATE_DIR": str(tmp_path / "state"),
         "KLINEHOUSE_CONTROL_PORT": str(port),
+        "KLINEHOUSE_MARKET_SPEED": str(speed),
     }
+    trading = ["--strategy", "ma_crossover", "--strategy-params.fast", "1", "--strategy-params.slow", "2"]
     log = (tmp_path / "log").open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.live", "BTCUSDT"],
+        [sys.executable, "-m", "flows.live", "BTCUSDT", *trading],
         env=environment,
         stdout=log,
         stderr=log,
@@ -120,8 +133,9 @@ ENDINGS = {
 
 @pytest.mark.parametrize("how", list(ENDINGS) if EVERY_WAY else list(ENDINGS)[:1])
 def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> None:
-    """Within 20 s the run is Cancelled, the connection closed, everything recorded, and the lock free."""
-    with served(tmp_path, orchestrated) as (process, port):
+    """Within 20 s of trading the run is Cancelled, orders are accounted for, everything recorded, the lock free."""
+    with served(tmp_path, orchestrated, speed=20) as (process, port):
+        until(lambda: fills(port) > 0, 60.0)
         began = time.monotonic()
         ENDINGS[how](process)
         until(lambda: run_of("live/live").state.type.value == "CANCELLED", 20.0, lambda: (tmp_path / "log").read_text())
@@ -136,6 +150,12 @@ def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> N
     with single_instance(tmp_path / "state" / "live.lock"):
         pass
     assert Lake(tmp_path / "lake").exists("live/depth")
+    journal = tmp_path / "state" / "journal.db"
+    assert stat.S_IMODE(journal.stat().st_mode) == 0o600
+    with Journal(journal) as opened:  # checks every line
+        *_, end, _ = opened.lines()
+        assert (end.kind, end.body()) == ("shutdown", {"in_doubt": []})
+        assert all(order.is_terminal for order in opened.state.orders.values())
 
 
 @pytest.mark.skipif(not EVERY_WAY, reason="two starts of a Prefect server; `make proof-live` runs it")
@@ -279,7 +299,10 @@ async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd, o
     with Simulator(
         market, now=MarketClock(datetime.now(UTC)), api_key="canary-51d0", stream_faults=faults
     ) as simulator:
-        settings = settings_for(simulator, tmp_path)
+        secrets = dict.fromkeys(
+            ("sandbox_key", "sandbox_secret", "trade_key", "trade_secret"), SecretStr("canary-51d0")
+        )
+        settings = settings_for(simulator, tmp_path, **secrets)
         with settings_module.use(settings):
             running = asyncio.create_task(live(["BTCUSDT"], return_state=True))
             await eventually(lambda: simulator.connections_opened >= 2)

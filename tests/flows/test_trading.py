@@ -313,6 +313,31 @@ async def test_three_rejections_halt(tmp_path: Path) -> None:
         await rig.until_state(TradingState.HALTED)
 
 
+async def test_a_strategy_that_runs_away_is_stopped(tmp_path: Path) -> None:
+    """The third order within a minute that a rate limit refuses halts: something asks far too often."""
+    async with trading(tmp_path, limits=Limits(symbol_orders_per_minute=1)) as rig:
+        await bought(rig)
+        for number in range(2, 4):
+            await rig.until_status(rig.desk.propose(proposal(number)), Status.DENIED)
+        assert rig.desk.state is TradingState.ACTIVE
+        rig.desk.propose(proposal(4))
+        await rig.until_state(TradingState.HALTED)
+        assert "rate limits" in rig.desk.halted_for
+        rig.desk.clear("somebody")
+        await rig.until_status(rig.desk.propose(proposal(5)), Status.DENIED)
+        assert rig.desk.state is not TradingState.HALTED
+
+
+async def test_the_limits_of_every_start_are_on_record(tmp_path: Path) -> None:
+    """Each start journals the limits, with their hash and every figure: a change cannot hide."""
+    for fraction in ("0.05", "0.01"):
+        async with trading(tmp_path, limits=Limits(max_order_fraction=Decimal(fraction))) as rig:
+            await rig.until_state(TradingState.ACTIVE)
+            found = [body for body in rig.bodies(Kind.RISK) if "limits" in body]
+    assert [one["values"]["max_order_fraction"] for one in found] == ["0.05", "0.01"]
+    assert found[0]["limits"] != found[1]["limits"]
+
+
 async def test_losses_of_the_day_survive_a_restart(tmp_path: Path) -> None:
     """A crash does not forgive a loss: after it only what closes positions passes, as before."""
     limits = Limits(max_day_loss=Decimal("0.001"), max_position_fraction=Decimal("0.2"))

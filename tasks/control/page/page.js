@@ -103,13 +103,16 @@ function tile(term, value, aside = "") {
   return make("div", {}, make("dt", {}, term), make("dd", {}, value), make("div", { class: "aside" }, aside));
 }
 
+// A market of the past is minutes away, a real one milliseconds.
+const offset = (ms) => (ms === null ? "–" : Math.abs(ms) < 10000 ? `${number(ms, 1)} ms` : `${number(ms / 60000, 1)} min`);
+
 function tiles(state, rate) {
   const { connection, throughput, recording } = state.stream;
   const shown = [
     tile("Messages a second", rate === null ? "–" : whole(rate), `${whole(throughput.messages)} since the start`),
     tile("Latency p50", throughput.latency_p50_ms === null ? "–" : `${number(throughput.latency_p50_ms, 1)} ms`, `p99 ${throughput.latency_p99_ms === null ? "–" : number(throughput.latency_p99_ms, 1) + " ms"}`),
     tile("Loop lag", `${number(throughput.loop_lag_ms, 1)} ms`, `${whole(throughput.trades_dropped)} trades dropped`),
-    tile("Clock offset", connection.clock_offset_ms === null ? "–" : `${number(connection.clock_offset_ms, 1)} ms`, `round trip ${connection.round_trip_ms === null ? "–" : number(connection.round_trip_ms, 1) + " ms"}`),
+    tile("Clock offset", offset(connection.clock_offset_ms), `round trip ${connection.round_trip_ms === null ? "–" : number(connection.round_trip_ms, 1) + " ms"}`),
     tile("Attempts", whole(connection.connects), connection.retry_in_s === null ? `${connection.failures} failures in a row` : `next in ${number(connection.retry_in_s, 0)} s`),
     tile("Subscriptions", whole(connection.subscriptions), connection.refused.length ? `refused: ${connection.refused.join(", ")}` : "none refused"),
   ];
@@ -133,6 +136,80 @@ function logs(state) {
   at("history").replaceChildren(...lines.map(([ms, text]) => entry(ms, text)));
 }
 
+const TONES = { active: "good", reducing: "waiting", reconciling: "waiting", halted: "bad" };
+const money = (value) => number(value, 2);
+const signed = (value) => (value === null || value === undefined ? "–" : `${value > 0 ? "+" : ""}${money(value)}`);
+const sign = (value) => (value > 0 ? "gain" : value < 0 ? "loss" : "");
+const text = (value, kind = "") => make("td", { class: kind }, value === null || value === undefined ? "–" : String(value));
+const figure = (value, digits = 4, kind = "") => make("td", { class: `num ${kind}` }, number(value, digits));
+const side = (value) => make("td", { class: value }, value === "buy" ? "▲ buy" : "▼ sell");
+
+function table(id, columns, rows, nothing) {
+  if (!rows.length) { at(id).replaceChildren(make("p", { class: "faint none" }, nothing)); return; }
+  const head = make("tr", {}, ...columns.map(([name, kind]) => make("th", { class: kind || "", scope: "col" }, name)));
+  at(id).replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
+}
+
+function meter({ name, used, limit }) {
+  const share = used === null ? 0 : Math.min(1, used / limit);
+  const svg = make("svg", { class: "meter", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" });
+  svg.append(make("rect", { x: 0, y: 0, width: 100, height: 8, class: "g-track" }));
+  svg.append(make("rect", { x: 0, y: 0, width: 100 * share, height: 8, class: share < 0.8 ? "s-good" : "s-bad" }));
+  const counted = name.startsWith("orders");
+  const shown = used === null ? "–" : counted ? whole(used) : number(100 * used);
+  return make("div", {}, row(name, `${shown} of ${whole(counted ? limit : 100 * limit)}${counted ? "" : " %"}`), svg);
+}
+
+function orderRow(one) {
+  const status = one.status.replaceAll("_", " ") + (one.pending === "none" ? "" : `, ${one.pending} asked`);
+  return make("tr", { title: `${one.id} · ${one.signal}` },
+    text(one.symbol), side(one.side), figure(one.quantity), text(one.limit_price === null ? one.type : `limit ${price(one.limit_price)}`),
+    figure(one.filled), make("td", { class: "num" }, price(one.average_price)),
+    make("td", {}, make("span", { class: `status ${one.status}` }, status), one.reason ? make("div", { class: "faint" }, one.reason) : ""), text(one.strategy));
+}
+
+const ORDER_COLUMNS = [["symbol"], ["side"], ["quantity", "num"], ["type"], ["filled", "num"], ["at", "num"], ["status"], ["strategy"]];
+
+function trade(trading) {
+  const tone = TONES[trading.state] || "waiting";
+  const halted = trading.state === "halted";
+  at("trading").hidden = false;
+  at("trading").className = `connection ${tone}`;
+  at("tradestate").textContent = halted ? "■ HALTED" : trading.state;
+  at("tradewhy").textContent = trading.why;
+  at("money").textContent = trading.live ? `REAL MONEY · ${trading.account}` : `${trading.broker} · pretended money`;
+  at("money").className = trading.live ? "badge real" : "badge";
+  at("halt").hidden = halted;
+  at("clear").hidden = !halted;
+  const { profit, counts } = trading;
+  const doubt = trading.in_doubt.length;
+  at("tradetiles").replaceChildren(
+    tile("Equity", money(trading.equity), "as the broker last said"),
+    tile("Profit after fees", signed(profit.net), "all that is on record"),
+    tile("Realised", signed(profit.realised), "before fees"),
+    tile("Unrealised", signed(profit.unrealised), "at the books' middle"),
+    tile("Fees", money(profit.fees), "paid"),
+    tile("Orders", whole(counts.orders), `${whole(counts.fills)} fills since the start`),
+    tile("Working", whole(trading.working.length), doubt ? `${doubt} in doubt` : "none in doubt"),
+  );
+  at("limits").replaceChildren(...trading.limits.used.map(meter));
+  table("positions", [["symbol"], ["quantity", "num"], ["opened at", "num"], ["value", "num"], ["realised", "num"], ["unrealised", "num"], ["fees", "num"]],
+    trading.positions.map((one) => make("tr", {}, text(one.symbol), figure(one.quantity), make("td", { class: "num" }, price(one.average_price)), figure(one.value, 2),
+      make("td", { class: `num ${sign(one.realised)}` }, signed(one.realised)), make("td", { class: `num ${sign(one.unrealised)}` }, signed(one.unrealised)), figure(one.fees, 2))),
+    "Nothing was traded yet.");
+  table("strategies", [["symbol"], ["strategy"], ["wants"], ["bars", "num"], ["signals", "num"], ["last signal"]],
+    trading.strategies.map((one) => make("tr", {}, text(one.symbol), text(`${one.strategy} ${one.interval}`), text(one.broken || one.wants, one.broken ? "loss" : ""),
+      figure(one.bars, 0), figure(one.signals, 0), text(one.last_signal.split("|").slice(2).join(" ").replace("+00:00", "") || "–"))),
+    "No strategy: the flow watches, and the desk stands ready.");
+  table("working", ORDER_COLUMNS, trading.working.map(orderRow), "No order is open.");
+  table("orders", ORDER_COLUMNS, trading.orders.map(orderRow), "No order has ended yet.");
+  table("fills", [["time"], ["symbol"], ["side"], ["quantity", "num"], ["price", "num"], ["fee", "num"]],
+    trading.fills.map((one) => make("tr", { title: one.id }, text(clock(one.at_ms)), text(one.symbol), side(one.side), figure(one.quantity), make("td", { class: "num" }, price(one.price)), figure(one.fee, 4))),
+    "Nothing was filled yet.");
+  at("journalpath").textContent = `${trading.journal.path} · limits ${trading.limits.version}`;
+  at("journal").replaceChildren(...trading.journal.lines.map((one) => make("li", {}, make("time", {}, clock(one.at_ms)), make("span", {}, make("b", {}, one.kind), ` ${one.id} `, one.text))));
+}
+
 function draw(state) {
   const { connection } = state.stream;
   const tone = toneOf(connection.state);
@@ -147,6 +224,7 @@ function draw(state) {
   tiles(state, rate);
   at("symbols").replaceChildren(...state.stream.symbols.map(card));
   logs(state);
+  if (state.trading) trade(state.trading);
 }
 
 function listen() {
@@ -170,14 +248,51 @@ function watch() {
   document.title = "no news · Klinehouse";
 }
 
-async function act(name) {
-  const kept = sessionStorage.getItem("token") || new URLSearchParams(location.hash.slice(1)).get("token");
-  const token = kept || window.prompt("Control token (the flow prints where it is):");
-  if (!token) return;
-  const answer = await fetch(`/actions/${name}`, { method: "POST", headers: { "X-Klinehouse-Token": token } });
-  if (answer.ok) sessionStorage.setItem("token", token); else sessionStorage.removeItem("token");
-  const body = await answer.json();
-  at("said").textContent = answer.ok ? `Done: ${body.done}.` : `Refused: ${body.error}.`;
+// What changes something is asked for once more, with the token where it is not known yet. Gives null for "no".
+function ask({ title, text, yes, needsName }) {
+  const dialog = at("ask");
+  const known = sessionStorage.getItem("token") || new URLSearchParams(location.hash.slice(1)).get("token");
+  at("asktitle").textContent = title;
+  at("asktext").textContent = text;
+  at("yes").textContent = yes;
+  at("yes").className = yes.startsWith("HALT") ? "halt" : "";
+  at("whobox").hidden = !needsName;
+  at("tokenbox").hidden = at("tokennote").hidden = Boolean(known);
+  at("token").value = known || "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    const settle = (answer) => {
+      dialog.onclose = null;
+      dialog.close();
+      resolve(answer);
+    };
+    dialog.onclose = () => settle(null);
+    at("no").onclick = () => settle(null);
+    at("askform").onsubmit = (event) => {
+      event.preventDefault();
+      settle({ token: at("token").value.trim(), operator: at("who").value.trim() });
+    };
+  });
+}
+
+async function act(name, question) {
+  const answered = await ask(question);
+  if (answered === null) return;
+  const { token, operator } = answered;
+  let said;
+  try {
+    const answer = await fetch(`/actions/${name}`, {
+      method: "POST",
+      headers: { "X-Klinehouse-Token": token, "Content-Type": "application/json" },
+      body: JSON.stringify(operator ? { operator } : {}),
+    });
+    if (answer.status === 403) sessionStorage.removeItem("token"); else sessionStorage.setItem("token", token);
+    const body = await answer.json();
+    said = answer.ok ? `Done: ${body.done}.` : `Refused: ${body.error}.`;
+  } catch (error) {
+    said = `Not done: the live flow does not answer (${error.message}).`;
+  }
+  at("said").textContent = said;
   at("said").hidden = false;
 }
 
@@ -188,6 +303,8 @@ function theme(next) {
 }
 
 theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-at("reconnect").onclick = () => act("reconnect");
+at("reconnect").onclick = () => act("reconnect", { title: "Reconnect?", text: "The connection is given up for a new one; the gap is recorded.", yes: "Reconnect" });
+at("halt").onclick = () => act("halt", { title: "Halt all trading?", text: "Every open order is cancelled and nothing new is sent, also after a restart, until a person clears it. Positions stay as they are.", yes: "HALT trading" });
+at("clear").onclick = () => act("clear", { title: "Let trading go on?", text: `It was halted: ${at("tradewhy").textContent}. Trading goes on once broker and journal agree; your name goes into the journal.`, yes: "Clear the halt", needsName: true });
 setInterval(watch, 1000);
 listen();

@@ -1,0 +1,128 @@
+"""The page of a live run in a real browser while orders fill: HALT pressed there stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page, async_playwright
+
+from flows.live_account import open_account
+from flows.live_alerts import AlertSender
+from flows.live_desk import LiveDesk
+from flows.live_plan import TradingPlan
+from flows.live_switch import KillSwitch
+from flows.live_vendor import open_live_vendor
+from flows.settings import Settings
+from flows.trading_proposal import Proposal
+from tasks.orders.order import OrderType, Side, Status, TimeInForce
+from tasks.stream.monitor import MonitorPolicy
+from tests.flows.conftest import free_port
+from tests.flows.live_rig import wall_now
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+#: Where pictures are left for whoever wants to look.
+PICTURES = os.environ.get("KLINEHOUSE_PICTURES")
+SYMBOLS = ["BTCUSDT", "ETHUSDT"]
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: install chromium to run browser tests")
+
+
+@asynccontextmanager
+async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings]]:
+    """Run the live side on a simulated market where bars close every two seconds, as the flow does."""
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        market="simulator",
+        plan="enterprise",
+        market_speed=30.0,
+        lake_root=str(folder / "lake"),
+        state_dir=folder / "state",
+        control_port=free_port(),
+    )
+    plan = TradingPlan(strategy="ma_crossover", params={"fast": 1, "slow": 2})
+    stop, switch = asyncio.Event(), KillSwitch(settings.state_dir)
+    async with (
+        open_account(settings, plan, SYMBOLS) as account,
+        open_live_vendor(settings, SYMBOLS) as vendor,
+        AlertSender([]) as alerts,
+    ):
+        desk = LiveDesk(settings, vendor, SYMBOLS, "1m", MonitorPolicy(), alerts, account, switch)
+        running = asyncio.create_task(desk.run(stop))
+        yield desk, settings
+        stop.set()
+        await asyncio.wait_for(running, 20.0)
+
+
+@asynccontextmanager
+async def browser(settings: Settings, scheme: str) -> AsyncIterator[Page]:
+    """Open the page, with the token in its address."""
+    async with async_playwright() as engine:
+        options = {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]}
+        opened = await engine.chromium.launch(executable_path=CHROMIUM, **options)  # type: ignore[arg-type]
+        page = await opened.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        token = (settings.state_dir / "control.token").read_text()
+        await page.goto(f"http://127.0.0.1:{settings.control_port}/#token={token}")
+        yield page
+        await opened.close()
+
+
+async def picture(page: Page, name: str) -> None:
+    """Leave a picture where somebody asked for one."""
+    if PICTURES:
+        await page.screenshot(path=Path(PICTURES) / f"{name}.png", full_page=True)
+
+
+def resting(price: Decimal) -> Proposal:
+    """Return an order that waits one per cent below the market."""
+    limit, kind = round(price * Decimal("0.99"), 1), OrderType.LIMIT
+    return Proposal("test", "BTCUSDT", Side.BUY, Decimal("0.01"), "rest", wall_now(), kind, limit, TimeInForce.GTC)
+
+
+async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> None:
+    """The page shows fills as they happen; after HALT the open order is cancelled and none is sent any more."""
+    async with live(tmp_path) as (desk, settings):
+        trading, orders = desk.trading, desk.trading.desk
+        await _until(lambda: trading.view.filled > 0)
+        async with browser(settings, "dark") as page:
+            await page.wait_for_selector("#fills tbody tr")
+            price = trading.price("BTCUSDT")
+            assert price is not None
+            identifier = trading.propose(resting(price))
+            await page.wait_for_selector("#working .status.accepted")
+            await picture(page, "filling")
+            await page.click("#halt")
+            await page.click("#no")
+            assert not orders.halted_for
+            await page.click("#halt")
+            await page.click("#yes")
+            await page.wait_for_selector("#tradestate:has-text('HALTED')")
+            await page.wait_for_selector("#orders .status.canceled")
+            await page.wait_for_selector("#working .none")
+            await picture(page, "halted")
+        state = trading.view._account.journal.state
+        assert state.orders[identifier].status is Status.CANCELED
+        sent = _sent(state.orders.values())
+        asked = trading.strategies.describe()
+        await _until(lambda: _signals(trading.strategies.describe()) > _signals(asked) + 1)
+        assert _sent(state.orders.values()) == sent
+
+
+def _signals(told: list[dict]) -> int:
+    return sum(one["signals"] for one in told)
+
+
+def _sent(orders) -> set[str]:
+    return {one.request.client_order_id for one in orders if one.status is not Status.DENIED}
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110  (any condition the test can think of)
+            await asyncio.sleep(0.02)

@@ -1,0 +1,145 @@
+"""The order half of a live run: what the stream shows reaches risk and broker, and a person can always stop it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flows.live_switch import KillSwitch, forward, pid_path
+from tasks.errors import InputError
+from tasks.journal.entries import Kind
+from tasks.orders.account import TradingState
+from tasks.orders.order import Side, Status
+from tests.flows.live_rig import LiveRig, market_desk, opened, trading
+from tests.flows.trading_rig import SYMBOL, proposal
+
+
+async def filled(rig: LiveRig, number: int = 1, side: Side = Side.BUY) -> str:
+    """Have one unit traded at the market."""
+    await rig.until_state(TradingState.ACTIVE)
+    identifier = rig.trading.propose(proposal(number, side=side))
+    await rig.until(lambda: status(rig, identifier) is Status.FILLED, f"{identifier} is filled")
+    return identifier
+
+
+def status(rig: LiveRig, identifier: str) -> Status | None:
+    """Return where an order stands, None before it is on record."""
+    order = rig.account.journal.state.orders.get(identifier)
+    return order.status if order else None
+
+
+async def test_the_book_the_stream_brings_is_the_book_that_fills(tmp_path: Path) -> None:
+    """An order fills at the streamed ask, and the page's figures are the fold of the fills."""
+    async with trading(tmp_path) as rig:
+        await filled(rig, 1)
+        rig.quote(bid=109, ask=111)
+        await filled(rig, 2, Side.SELL)
+        told = rig.told()
+    (held,) = told["positions"]
+    assert (held["quantity"], held["realised"], held["fees"]) == (0.0, 8.0, 0.21)
+    assert told["profit"] == {"realised": 8.0, "unrealised": 0.0, "fees": 0.21, "net": pytest.approx(7.79)}
+    assert [one["price"] for one in told["fills"]] == [109.0, 101.0]
+    assert told["counts"] == {"orders": 2, "fills": 2, "working": 0, "in_doubt": 0}
+    assert told["journal"]["lines"][0]["text"]
+    async with trading(tmp_path) as rig:
+        assert rig.told()["profit"] == told["profit"]
+        assert rig.told()["fills"] == told["fills"]
+
+
+async def test_nothing_is_entered_on_a_book_that_nobody_vouches_for(tmp_path: Path) -> None:
+    """After a gap the market is not valid, entries are denied by the data control, and what is held keeps its price."""
+    async with trading(tmp_path) as rig:
+        rig.trade(100.0)
+        assert rig.desk.market(SYMBOL).reference_price == Decimal(100)
+        await rig.until_state(TradingState.ACTIVE)
+        rig.gap()
+        market = rig.desk.market(SYMBOL)
+        assert (market.valid, market.reference_price) == (False, Decimal(100))
+        identifier = rig.trading.propose(proposal(1))
+        await rig.until(lambda: status(rig, identifier) is Status.DENIED, "the entry is denied")
+        assert "vouches" in rig.told()["orders"][0]["reason"]
+        assert rig.trading.price(SYMBOL) is None
+        assert not rig.desk.market("UNKNOWN").valid
+
+
+async def test_only_what_the_market_really_does_fills(tmp_path: Path) -> None:
+    """A crossed book and a trade fetched after a gap fill nothing; a fresh trade through the limit does."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.trading.propose(proposal(1, limit=99))
+        await rig.until(lambda: status(rig, identifier) is Status.ACCEPTED, "the order waits")
+        rig.quote(bid=98.5, ask=98.0)
+        rig.trade(98.0, late_ms=60_000)
+        await rig.account.paper.settle()
+        assert status(rig, identifier) is Status.ACCEPTED
+        rig.trade(98.0)
+        await rig.until(lambda: status(rig, identifier) is Status.FILLED, "the order is filled")
+
+
+async def test_halt_and_clear_by_hand(tmp_path: Path) -> None:
+    """HALT cancels what is open and calls a person; only a named person ends it, and the name is on record."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.trading.propose(proposal(1, limit=99))
+        await rig.until(lambda: status(rig, identifier) is Status.ACCEPTED, "the order waits")
+        with pytest.raises(InputError, match="found it is not"):
+            await rig.trading.clear_action({"operator": "Ada"})
+        await rig.trading.halt_action({})
+        await rig.until(lambda: status(rig, identifier) is Status.CANCELED, "the order is cancelled")
+        assert rig.called == [("paper: trading halted", "the page's HALT button was pressed")]
+        assert (rig.told()["state"], rig.told()["working"]) == ("halted", [])
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.HALTED)
+        with pytest.raises(InputError, match="name"):
+            await rig.trading.clear_action({"operator": "  "})
+        await rig.trading.clear_action({"operator": "Ada"})
+        await filled(rig, 2)
+        line = rig.account.journal.last(Kind.OPERATOR)
+        assert line is not None
+        assert line.body() == {"clear": "Ada"}
+
+
+async def test_the_file_halts_for_as_long_as_it_lies_there(tmp_path: Path) -> None:
+    """A file HALT stops trading with its words as the reason; it is cleared only once the file is gone."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.switch.path.write_text("lunch")
+        await rig.until_state(TradingState.HALTED)
+        assert rig.trading.desk.halted_for.endswith("exists: lunch")
+        with pytest.raises(InputError, match="remove it first"):
+            await rig.trading.clear_action({"operator": "Ada"})
+        rig.switch.path.unlink()
+        await rig.trading.clear_action({"operator": "Ada"})
+        await rig.until_state(TradingState.ACTIVE)
+
+
+async def test_the_signal_halts(tmp_path: Path) -> None:
+    """SIGUSR1, passed on by a process that only serves, stops trading; with nobody trading it leaves the file."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        with rig.switch.on_signal():
+            assert pid_path(tmp_path).read_text() == str(os.getpid())
+            forward(tmp_path)
+            await rig.until_state(TradingState.HALTED)
+    assert "SIGUSR1" in rig.trading.desk.halted_for
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    forward(tmp_path)
+    assert KillSwitch(tmp_path).path.exists()
+
+
+async def test_a_stop_leaves_no_entry_behind(tmp_path: Path) -> None:
+    """At the end open entries are cancelled and answered, and the last line says that the end was clean."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.trading.propose(proposal(1, limit=99))
+        await rig.until(lambda: status(rig, identifier) is Status.ACCEPTED, "the order waits")
+    async with opened(tmp_path) as account:
+        assert account.journal.state.orders[identifier].status is Status.CANCELED
+        *_, end, start = account.journal.lines()
+        assert (end.kind, end.body(), start.kind) == ("shutdown", {"in_doubt": []}, "start")
+        assert market_desk(account).market(SYMBOL).reference_price is None
