@@ -45,15 +45,18 @@ def changed_values(revised: pl.DataFrame, symbol: str, seen_at: datetime) -> pl.
         symbol: Whose bars they are.
         seen_at: When the newer values were seen.
     """
-    before = revised.select(pl.col(f"{name}_old").alias(name) for name in VALUES).unpivot(value_name="old")
+    # One column after the other, not `unpivot`: in which order that gives its rows is not promised.
+    told = [
+        revised.select("timestamp", column=pl.lit(name), old=f"{name}_old", new=name).filter(
+            ~pl.col("old").eq_missing(pl.col("new"))
+        )
+        for name in VALUES
+    ]
     return (
-        revised.lazy()
-        .unpivot(VALUES, index="timestamp", variable_name="column", value_name="new")
-        .with_columns(before["old"], symbol=pl.lit(symbol), seen_at=pl.lit(seen_at, TIMESTAMP))
-        .filter(~pl.col("old").eq_missing(pl.col("new")))
+        pl.concat(told)
         .sort("timestamp", maintain_order=True)
+        .with_columns(symbol=pl.lit(symbol), seen_at=pl.lit(seen_at, TIMESTAMP))
         .select(name for name in REVISIONS if name != "version")
-        .collect()
     )
 
 

@@ -49,6 +49,20 @@ def test_old_and_new_values_are_recorded(root: Path, make_bars: Maker) -> None:
     assert revisions(lake, "1m", "BTCUSDT", START, START + 3 * MINUTE).is_empty()
 
 
+def test_many_corrections_keep_bar_and_column_together(lake: Lake, make_bars: Maker) -> None:
+    """Of a write that corrects many bars in many columns, every row has the old and the new value of its own cell."""
+    bars = make_bars(50, START)
+    changed = bars.with_columns(close=pl.col("close") * 1.01, high=pl.col("high") * 1.02, volume=pl.col("volume") + 1)
+    write(lake, bars)
+    write(lake, changed)
+    rows = revisions(lake, "1m")
+    assert rows.height == 150
+    for column, cells in rows.group_by("column"):
+        name, ordered = str(column[0]), cells.sort("timestamp")
+        assert ordered["old"].to_list() == bars[name].to_list()
+        assert ordered["new"].to_list() == changed[name].to_list()
+
+
 def test_nothing_revised_nothing_recorded(lake: Lake, make_bars: Maker) -> None:
     """New bars and bars written again are no corrections."""
     bars = make_bars(20, START)
