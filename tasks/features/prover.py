@@ -116,6 +116,11 @@ class Proof:
     cached: bool = False
 
 
+def most_warm_up(bars: int) -> int:
+    """Return the longest warm-up that can be tried on so many bars; negative where none can."""
+    return bars // 2 - _MARGIN
+
+
 def check(subject: Subject, bars: pl.DataFrame, *, seed: int = 0) -> Proof:
     """Run every check and return what was found.
 
@@ -128,7 +133,7 @@ def check(subject: Subject, bars: pl.DataFrame, *, seed: int = 0) -> Proof:
         InputError: There are too few bars for the subject's warm-up, or its rows are not those of the bars.
     """
     least = 2 * subject.warm_up + 2 * _MARGIN
-    if bars.height < least:
+    if subject.warm_up > most_warm_up(bars.height):
         raise InputError(f"prover: {subject.name}: expected at least {least} bars, found {bars.height}; take more bars")
     began, trial = time.perf_counter(), _Trial(subject, Scene(bars, subject.longer), np.random.default_rng(seed))
     found: dict[tuple[str, str], Leak] = {}

@@ -17,7 +17,12 @@ _FORGOTTEN = 1e-12
 
 
 def recursion_bars(weight: float, seed: int = 0) -> int:
-    """Return the bars after which an average of that weight has forgotten its start, its `seed` bars included."""
+    """Return the bars after which an average of that weight has forgotten its start, its `seed` bars included.
+
+    After k bars (1 - weight)**k of the start is left; k is the least for which that is below 1e-12.
+    """
+    if weight >= 1.0:
+        return seed
     return seed + math.ceil(math.log(_FORGOTTEN) / math.log1p(-weight))
 
 

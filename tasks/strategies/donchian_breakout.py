@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from tasks.features.kernels import atr, rolling_max
+from tasks.features.registry import recursion_bars
 from tasks.strategies.strategy import CLOSE, Indicator, Params, Strategy, signal
 
 
@@ -54,10 +55,11 @@ STRATEGY = Strategy(
         Indicator(atr, ("high", "low", "close"), (p.atr_lookback,)),
     ),
     signal=donchian_signal,
-    warm_up=lambda p: max(p.channel, p.atr_lookback) + 1,
+    warm_up=lambda p: max(p.channel + 1, recursion_bars(1 / p.atr_lookback, p.atr_lookback + 1)),
     default_grid={
         "channel": (20, 40, 80, 160, 320),
         "atr_lookback": (14, 28),
         "atr_multiple": (2.0, 3.0, 4.0, 6.0),
     },
+    path_dependent=True,
 )

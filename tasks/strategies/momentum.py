@@ -42,6 +42,6 @@ STRATEGY = Strategy(
     params=MomentumParams,
     indicators=lambda p: (Indicator(past_return, ("close",), (p.lookback,)),),
     signal=momentum_signal,
-    warm_up=lambda p: p.lookback,
+    warm_up=lambda p: p.lookback + 1,
     default_grid={"lookback": (30, 60, 120, 240, 480, 960), "threshold": (0.0, 0.002, 0.005, 0.01, 0.02)},
 )

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasks.features.kernels import rsi
+from tasks.features.registry import recursion_bars
 from tasks.strategies.strategy import Indicator, Params, Strategy, signal
 
 
@@ -43,7 +44,7 @@ STRATEGY = Strategy(
     params=RsiReversionParams,
     indicators=lambda p: (Indicator(rsi, ("close",), (p.lookback,)),),
     signal=rsi_signal,
-    warm_up=lambda p: p.lookback + 1,
+    warm_up=lambda p: recursion_bars(1 / p.lookback, p.lookback + 1),
     default_grid={
         "lookback": (7, 14, 21, 42),
         "oversold": (20.0, 25.0, 30.0, 35.0),

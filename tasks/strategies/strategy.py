@@ -77,8 +77,12 @@ class Strategy:
         params: The parameter model; its bounds and conditions decide which combinations exist.
         indicators: Parameter set → the indicators its signal function reads, in the order of `use`.
         signal: Compiled with `signal`.
-        warm_up: Parameter set → bars before the first signal can be trusted (used as purge between train and test).
+        warm_up: Parameter set → bars before the first signal can be trusted (used as purge between train and test):
+            from there on indicators no longer depend on where the data begins, exactly for windows, to better than
+            1e-9 for Wilder's averages (`recursion_bars`).
         default_grid: Values a parameter for a first sweep.
+        path_dependent: Whether a signal depends on the signals before it (in a trade or not), so that no number of bars
+            makes it forget where the data begins, though its indicators do.
     """
 
     name: str
@@ -89,6 +93,7 @@ class Strategy:
     signal: Callable[..., None]
     warm_up: Callable[[Any], int]
     default_grid: Mapping[str, Sequence[float]]
+    path_dependent: bool = False
 
 
 def bar_matrix(bars: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import polars as pl
 
 from lake.store import Lake
 from tasks.features.proofs import prove_once
-from tasks.features.prover import Proof, Subject
+from tasks.features.prover import Proof, Subject, most_warm_up
 from tasks.strategies.registry import get
 from tasks.strategies.strategy import Params, Strategy, bar_matrix
 from tasks.sweep.grid import plan_grid
@@ -31,18 +31,24 @@ def signals(strategy: Strategy, params: Params, bars: pl.DataFrame) -> pl.DataFr
     return bars.select("timestamp", entries=pl.Series(entries), exits=pl.Series(exits))
 
 
-def strategy_subject(strategy: Strategy, params: Params, interval: str) -> Subject:
+def strategy_subject(strategy: Strategy, params: Params, interval: str, bars: int) -> Subject:
     """Return a strategy with one parameter set as the prover takes it.
 
-    A strategy's warm-up ends at its first signal; Wilder's averages have not forgotten their start by then, so that
-    signals need not be those of a later start, and this is not claimed.
+    After its warm-up its signals must be those of a later start, unless they depend on its own earlier ones.
+
+    Args:
+        strategy: What to try.
+        params: One set of its parameters.
+        interval: Of the bars.
+        bars: How many there will be: where they are too few to warm up twice, that is not tried.
     """
+    warm_up, most = strategy.warm_up(params), most_warm_up(bars)
     return Subject(
         f"{strategy.name} {params.model_dump_json()}",
         lambda bars: signals(strategy, params, bars),
-        strategy.warm_up(params),
+        min(warm_up, most),
         interval=interval,
-        converges=False,
+        converges=warm_up <= most and not strategy.path_dependent,
     )
 
 
@@ -54,7 +60,7 @@ def prove_strategy(
     Raises:
         LookAheadError: A signal saw the future; the message names it with the bar and both values.
     """
-    subject = strategy_subject(strategy, strategy.params(**params), interval)
+    subject = strategy_subject(strategy, strategy.params(**params), interval, bars.height)
     return prove_once(lake, subject, bars, code=[Path(inspect.getfile(strategy.params))])
 
 

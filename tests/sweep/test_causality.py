@@ -14,7 +14,7 @@ from lake.store import Lake
 from tasks.errors import LookAheadError
 from tasks.features.prover import check
 from tasks.strategies.registry import STRATEGIES, get, names
-from tasks.strategies.strategy import CLOSE, signal
+from tasks.strategies.strategy import CLOSE, bar_matrix, signal
 from tasks.sweep.causality import prove_strategy, strategy_subject
 from tasks.sweep.task import sweep_symbol
 
@@ -44,7 +44,34 @@ def minutes() -> pl.DataFrame:
 def test_a_strategy_sees_no_future(name: str, minutes: pl.DataFrame) -> None:
     """With its default parameters every strategy gives the same signals whatever comes later."""
     strategy = STRATEGIES[name]
-    assert check(strategy_subject(strategy, strategy.params(), "1m"), minutes).leaks == ()
+    assert check(strategy_subject(strategy, strategy.params(), "1m", minutes.height), minutes).leaks == ()
+
+
+def test_indicators_do_not_depend_on_where_the_data_begins(minutes: pl.DataFrame) -> None:
+    """After a strategy's warm-up its indicators are those of a later start, Wilder's averages among them."""
+    start = 1_234
+    whole, later = bar_matrix(minutes), bar_matrix(minutes[start:])
+    for strategy in STRATEGIES.values():
+        params = strategy.params()
+        warm = strategy.warm_up(params)
+        for item in strategy.indicators(params):
+            expected = item.compute(whole)[start + warm :]
+            np.testing.assert_allclose(item.compute(later)[warm:], expected, rtol=1e-9, err_msg=strategy.name)
+
+
+def test_a_warm_up_that_is_too_short_is_found(minutes: pl.DataFrame) -> None:
+    """Fifteen bars are not enough for Wilder's average of fourteen: signals differ from those of a later start."""
+    hasty = dataclasses.replace(get("rsi_reversion"), warm_up=lambda p: p.lookback + 1)
+    leaks = check(strategy_subject(hasty, hasty.params(), "1m", minutes.height), minutes).leaks
+    assert {leak.check for leak in leaks} == {"warm_up"}
+
+
+def test_few_bars_are_proven_without_a_later_start(minutes: pl.DataFrame) -> None:
+    """A sweep on a few hundred bars is still proven not to see the future, though none is left to warm up twice."""
+    few, strategy = minutes[:500], get("rsi_reversion")
+    subject = strategy_subject(strategy, strategy.params(), "1m", few.height)
+    assert not subject.converges
+    assert check(subject, few).leaks == ()
 
 
 @signal
