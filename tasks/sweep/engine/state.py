@@ -85,11 +85,9 @@ def rules_of(costs: Costs) -> Rules:
 
 def market_of(bars: SweepBars, costs: Costs) -> Market:
     """Return the bars with slippage and sizes; what is the same on every bar is one value, which spares memory."""
-    slippage, sizes = bars.slippage(costs), bars.sizes(costs)
-    if costs.slippage_range == 0:
-        slippage = slippage[:1]
-    if costs.target_volatility is None:
-        sizes = sizes[:1]
+    ranged, aimed = costs.slippage_range > 0, costs.target_volatility is not None
+    slippage = bars.slippage(costs) if ranged else np.array([costs.slippage_bps / 1e4])
+    sizes = bars.sizes(costs) if aimed else np.array([costs.fraction])
     return Market(bars.matrix, bars.tradable, slippage, sizes)
 
 
