@@ -49,7 +49,7 @@ demo-live: install ## the whole live side for a minute, trading on paper in a ma
 	@$(BIN)/python -m flows.demo_live
 
 docs: install ## run or parse every block, command and link of the pages, run the tutorial, build the site into site/
-	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/blocks.py tests/docs/tutorial.py
+	@$(BIN)/python -m pytest tests/docs/test_pages.py tests/docs/blocks.py tests/docs/notebook.py tests/docs/tutorial.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel-check: install ## the wheel alone in an empty environment, for each of PYTHONS="python3.11 python3.12"
@@ -99,6 +99,12 @@ proof-powercut: install ## power cut 500 times on a disk that drops what was not
 bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
 	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \
 		$(BIN)/python -m benchmarks.$$script || missed=1; done; exit $$missed
+
+bench-cost: install ## what 500 and 10,000 symbols cost, by a model that is held against measured runs (five minutes)
+	@$(BIN)/python -m benchmarks.cost_model
+
+bench-ladder: install ## CSV, lake, object storage and Redis: where each begins to pay
+	@$(BIN)/python -m benchmarks.storage_ladder
 
 bench-features: install ## feature kernels against the article's loop, pandas and TA-Lib; the leak prover's time
 	@$(BIN)/python -m benchmarks.features

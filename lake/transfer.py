@@ -146,7 +146,10 @@ def _times(column: pl.Series, time_zone: str | None) -> pl.Series:
         unit = _EPOCH_DIGITS.get(digits.pop()) if len(digits) == 1 else None
         if unit is None:
             raise InputError("import: expected times since the epoch in s, ms, us or ns, found other whole numbers")
-        return pl.from_epoch(column, unit).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("timestamp")  # type: ignore[arg-type]
+        try:
+            return pl.from_epoch(column, unit).cast(pl.Datetime("us")).dt.replace_time_zone("UTC").alias("timestamp")  # type: ignore[arg-type]
+        except pl.exceptions.PolarsError:
+            raise InputError(f"import: expected times from 2001 to 2286, found such as {column[0]}") from None
     if column.dtype == pl.String:
         column = _parsed(column)
     if not isinstance(column.dtype, pl.Datetime | pl.Date):

@@ -53,6 +53,7 @@ FOUND = [
         b'"price":"1","quantity":"2","fee":"0","timestamp":170406720000067200000}}',
     ),
     ("csv", b"timestamp,open\n1,2,3\n"),
+    ("csv", b"timestamp,open,high,low,close,volume\n-9223372036854775809,1,1,1,1,1"),
     ("csv", b""),
     ("csv", b"\xff\xfe"),
     ("parquet", b"PAR1 and no more"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,3 +110,10 @@ def test_a_block_that_is_not_run_says_why(tmp_path: Path) -> None:
     assert console(page) == ["klinehouse sql", "KLINEHOUSE_DASK=local make docs"]
     assert console(page, run=True) == ["KLINEHOUSE_DASK=local make docs"]
     assert variables(page) == {"KLINEHOUSE_DASK"}
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    """The example notebook is in the repository as it is written, not as somebody's machine last ran it."""
+    cells = json.loads((ROOT / "examples" / "research.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert len(cells) > 10
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
