@@ -18,7 +18,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import polars as pl
@@ -60,6 +60,7 @@ async def backfill_range(
     *,
     calendar: str = "always_open",
     refresh: bool = False,
+    revisit: timedelta | None = None,
     progress: Progress | None = None,
 ) -> BackfillReceipt:
     """Bring the bars of ``[start, end)`` into the lake and account for every absent one.
@@ -75,13 +76,14 @@ async def backfill_range(
         source: Which vendor, with which key, how fast.
         calendar: When the market trades, as `TradingCalendar.parse` reads it.
         refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
+        revisit: The same for the bars of so long before the present, where most corrections happen.
         progress: Called after every page.
 
     Raises:
         KlinehouseError: By cure. Pages fetched before the failure are in the lake.
     """
     job = Backfill(Lake(lake_root), lake_root, symbol, interval, utc(start), utc(end), source, calendar)
-    return await job.run(refresh=refresh, progress=progress)
+    return await job.run(job.again_from(refresh=refresh, revisit=revisit), progress)
 
 
 def plan_backfill(
@@ -93,6 +95,8 @@ def plan_backfill(
     source: SourceSettings,
     *,
     calendars: Sequence[str] | None = None,
+    refresh: bool = False,
+    revisit: timedelta | None = None,
     page_bars: int = PAGE_BARS,
 ) -> BackfillPlan:
     """Return what a backfill of these symbols would ask for now; nothing is sent.
@@ -105,13 +109,16 @@ def plan_backfill(
         end: Exclusive.
         source: Which vendor, how fast.
         calendars: When each symbol's market trades; None where none of them ever closes.
+        refresh: As in `backfill_range`.
+        revisit: As in `backfill_range`.
         page_bars: The most bars a page of the vendor holds.
     """
     lake = Lake(lake_root)
     lines: list[PlanLine] = []
     for symbol, calendar in zip(symbols, calendars or ["always_open"] * len(symbols), strict=True):
         job = Backfill(lake, lake_root, symbol, interval, utc(start), utc(end), source, calendar)
-        lines.append(plan_line(symbol, interval, to_fetch(job.absences()), job.expected, page_bars))
+        wanted = job.wanted(job.absences(), job.again_from(refresh=refresh, revisit=revisit))
+        lines.append(plan_line(symbol, interval, wanted, job.expected, page_bars))
     return BackfillPlan(tuple(lines), source.requests_per_minute)
 
 
@@ -145,15 +152,16 @@ class Backfill:
         self._closed = max(start, min(end, grid_of(interval).closed_end(self._now)))
         self.expected = self._calendar.expected_opens(interval, start, self._closed)
 
-    async def run(self, *, refresh: bool = False, progress: Progress | None = None) -> BackfillReceipt:
-        """Fetch, write and record until every absent bar is explained."""
+    async def run(self, again_from: datetime | None = None, progress: Progress | None = None) -> BackfillReceipt:
+        """Fetch, write and record until every absent bar is explained; from `again_from` on, present bars as well."""
         began = time.monotonic()
         self._scratch.mkdir(parents=True, exist_ok=True)
         async with AsyncFileLock(self._scratch / f"{self._start:%Y%m%dT%H%M}.lock"):
             await self._commit(list(self._spool.pages()))  # what a killed run left
             absent = self.absences()
-            if refresh or to_fetch(absent):
-                absent = await self._fetch_all(absent, refresh, progress)
+            ranges = self.wanted(absent, again_from)
+            if ranges:
+                absent = await self._fetch_all(absent, ranges, progress)
         symbol, interval = self._key
         receipt = self._counts.receipt(
             symbol, interval, self._start, self._end, _unexpected(absent), time.monotonic() - began
@@ -165,9 +173,23 @@ class Backfill:
         """Return every absent bar of the range with its reason, as `Ledger.absences` does."""
         return self._ledger.absences(*self._key, self._start, self._end, calendar=self._calendar, now=self._now)
 
-    async def _fetch_all(self, absent: pl.DataFrame, refresh: bool, progress: Progress | None) -> pl.DataFrame:
+    def again_from(self, *, refresh: bool, revisit: timedelta | None) -> datetime | None:
+        """Return the open from which on bars that are there are asked for too, None for none of them."""
+        if refresh:
+            return self._start
+        return None if not revisit else grid_of(self._key[1]).ceil(self._now - revisit)
+
+    def wanted(self, absent: pl.DataFrame, again_from: datetime | None) -> list[Range]:
+        """Return what to ask for first: absent bars that nothing explains, and all closed ones from `again_from` on."""
+        ranges = to_fetch(absent)
+        if again_from is None or again_from >= self._closed:
+            return ranges
+        again = max(again_from, self._start)
+        before = [(start, min(end, again)) for start, end in ranges if start < again]
+        return [*before, (again, self._closed)] if again < self._closed else before
+
+    async def _fetch_all(self, absent: pl.DataFrame, ranges: list[Range], progress: Progress | None) -> pl.DataFrame:
         async with open_source(self._source) as vendor:
-            ranges = [(self._start, self._closed)] if refresh else to_fetch(absent)
             # Each round confirms what the last one did not find; one more heals bars that came with two values.
             for _ in range(self._source.confirmations + 1):
                 if not ranges:

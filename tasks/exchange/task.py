@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -38,6 +38,7 @@ async def backfill_month(
     source: SourceSettings,
     calendar: str = "always_open",
     refresh: bool = False,
+    revisit: timedelta | None = None,
     progress: Progress | None = None,
 ) -> BackfillReceipt:
     """Bring the bars of ``[start, end)`` into the lake; pages are coroutines inside.
@@ -51,8 +52,18 @@ async def backfill_month(
         source: Which vendor, with which key, how fast.
         calendar: When the market trades, as `lake.calendar.TradingCalendar.parse` reads it.
         refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
+        revisit: The same for the bars of so long before the present.
         progress: Called after every page with what was done so far.
     """
     return await backfill_range(
-        lake_root, symbol, interval, start, end, source, calendar=calendar, refresh=refresh, progress=progress
+        lake_root,
+        symbol,
+        interval,
+        start,
+        end,
+        source,
+        calendar=calendar,
+        refresh=refresh,
+        revisit=revisit,
+        progress=progress,
     )

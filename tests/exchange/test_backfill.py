@@ -123,6 +123,32 @@ async def test_corrections_arrive_on_refresh(sim: Simulator, settings: SourceSet
     assert (receipt.rows_new, receipt.requests) == (0, PAGES)
 
 
+async def test_a_revisit_finds_recent_corrections(sim: Simulator, settings: SourceSettings, tmp_path: Path) -> None:
+    """Two wrong bars, one a day old and one three days old: the day's revisit costs two requests and mends one."""
+    lake, root = Lake(tmp_path / "lake"), str(tmp_path / "lake")
+    old, recent = START, END - timedelta(hours=20)
+    wrong = truth(sim).with_columns(close=pl.col("close") + pl.col("timestamp").is_in([old, recent]).cast(pl.Float64))
+    lake.write_bars(wrong, symbol="BTCUSDT", interval="1m", start=START, end=END)
+    day = timedelta(days=1)
+    plan = plan_backfill(root, ["BTCUSDT"], "1m", START, END, settings, revisit=day)
+    assert (plan.requests, plan.bars) == (2, 1_440)
+    receipt = await run(tmp_path, settings, revisit=day)
+    assert (receipt.requests, receipt.rows_new, receipt.rows_revised) == (2, 0, 1)
+    assert (await run(tmp_path, settings)).requests == 0
+    before = await backfill_range(root, "BTCUSDT", "1m", START, START + day, settings, revisit=day)
+    assert before.requests == 0, "a part that ended before the revisited days asks for nothing"
+
+
+async def test_a_revisit_asks_for_holes_once(sim: Simulator, settings: SourceSettings, tmp_path: Path) -> None:
+    """Bars that are absent before and inside the revisited hours come with them, each in one request."""
+    lake = Lake(tmp_path / "lake")
+    first = pl.col("timestamp").is_between(START, START + 9 * MINUTE)
+    across = pl.col("timestamp").is_between(END - 70 * MINUTE, END - 50 * MINUTE)
+    lake.write_bars(truth(sim).filter(~first & ~across), symbol="BTCUSDT", interval="1m", start=START, end=END)
+    receipt = await run(tmp_path, settings, revisit=timedelta(hours=1))
+    assert (receipt.requests, receipt.rows_new) == (2, 31)
+
+
 async def test_sessions_and_holidays_are_no_gaps(settings: SourceSettings, tmp_path: Path) -> None:
     """A US symbol's nights and a holiday cost no request: four sessions of 390 minutes are two pages."""
     market = generated(seed=3, symbols=("ACME.US",), interval="1m", start=START, end=START + timedelta(days=8))
