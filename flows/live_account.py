@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
 
 import structlog
 
 from flows.live_plan import TradingPlan, keys, spelling
 from flows.settings import Settings
 from tasks.broker.matching import Terms
+from tasks.broker.metered import MeteredBroker, order_limits
 from tasks.broker.paper import PaperBroker
 from tasks.broker.port import Broker
 from tasks.errors import ConfigurationError
@@ -107,7 +109,9 @@ async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]
     exchange = open_exchange(chosen)
     try:
         markets = await exchange.load_markets()
-        return CcxtBroker(chosen, clock=_now, exchange=exchange), {one: _steps(markets, one) for one in symbols}
+        a_minute = order_limits(max(10, round(60_000 / exchange.rateLimit)), 60.0)
+        broker = MeteredBroker(CcxtBroker(chosen, clock=_now, exchange=exchange), a_minute, clock=monotonic)
+        return broker, {one: _steps(markets, one) for one in symbols}
     except Exception as error:  # noqa: BLE001  (whatever failed, the connection is closed and the words are ours)
         await exchange.close()
         # ccxt's errors hold addresses and signatures: only the class leaves this block.

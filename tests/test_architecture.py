@@ -20,7 +20,7 @@ ALLOWED_ROOMS = {
     "report": {"sweep"},
     "stream": set(),
     "orders": set(),
-    "broker": {"orders", "stream.messages"},
+    "broker": {"orders", "stream.messages", "exchange.limiter"},
     "journal": {"orders"},
     "control": set(),
     "simulator": set(),

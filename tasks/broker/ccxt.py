@@ -28,6 +28,7 @@ from tasks.broker.port import (
     NotSentError,
     OutcomeUnknownError,
     Report,
+    ThrottledError,
 )
 from tasks.broker.unified import exact, read_fill, read_order
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
@@ -158,7 +159,7 @@ class CcxtBroker:
             said = read_objection(error, self._secrets)
             if said.kind in REFUSING_CANCEL:
                 raise DefiniteRejection(f"cancel {client_order_id}: {said}") from None
-            kind = NotSentError if _never_left(error) else OutcomeUnknownError
+            kind = NotSentError if _never_left(error) else _unknown(error)
             raise kind(f"cancel {client_order_id}: {said}") from None
         order = read_order(ended) or found
         if order is None:
@@ -255,7 +256,7 @@ class CcxtBroker:
             raise NotSentError(words) from None
         elif refuses(self._known, said):
             raise DefiniteRejection(words) from None
-        raise OutcomeUnknownError(words) from None
+        raise _unknown(error)(words) from None
 
     async def _for_cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         try:
@@ -290,9 +291,16 @@ class CcxtBroker:
         words = f"{self.name} {what}: {read_objection(error, self._secrets)}"
         if isinstance(error, ccxt.AuthenticationError):
             return ConfigurationError(f"{words}: check the key and its rights")
-        if isinstance(error, ccxt.RateLimitExceeded | ccxt.DDoSProtection):
+        if isinstance(error, _THROTTLED):
             return RateLimitedError(words)
         return TransientError(words)
+
+
+_THROTTLED = (ccxt.RateLimitExceeded, ccxt.DDoSProtection)
+
+
+def _unknown(error: Exception) -> type[OutcomeUnknownError]:
+    return ThrottledError if isinstance(error, _THROTTLED) else OutcomeUnknownError
 
 
 def _never_left(error: Exception) -> bool:

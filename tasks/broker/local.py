@@ -26,6 +26,7 @@ from tasks.broker.port import (
     NotSentError,
     OutcomeUnknownError,
     Report,
+    ThrottledError,
 )
 from tasks.broker.private import PrivateStream
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
@@ -145,7 +146,8 @@ class LocalBroker:
         if evidence.proof is Proof.REFUSED:
             raise DefiniteRejection(f"{verb} {identifier}: {evidence.words}")
         if evidence.proof is Proof.UNKNOWN or evidence.order is None:
-            raise OutcomeUnknownError(f"{verb} {identifier}: {evidence.words}")
+            kind = ThrottledError if answer.status == 429 else OutcomeUnknownError
+            raise kind(f"{verb} {identifier}: {evidence.words}")
         return evidence.order
 
     async def _ask(self, path: str, **query: str) -> Answer:

@@ -33,6 +33,10 @@ class OutcomeUnknownError(KlinehouseError):
     """The request may or may not have taken effect. Only the broker can tell: the order is in doubt."""
 
 
+class ThrottledError(OutcomeUnknownError):
+    """The broker wants fewer requests. It may have taken this one all the same (exchanges differ): in doubt."""
+
+
 @dataclass(frozen=True, slots=True)
 class BrokerOrder:
     """An order as the broker sees it.

@@ -68,7 +68,7 @@ class SlidingWindow(msgspec.Struct):
     gate: float = 0.0
     waiting: dict[str, tuple[int, float]] = {}
 
-    def acquire(self, ticket: str, priority: Priority, now: float, limits: Limits) -> float:
+    def acquire(self, ticket: str, priority: int, now: float, limits: Limits) -> float:
         """Take a slot for `ticket` and return 0.0, or return the seconds after which asking again may succeed."""
         self._expire(now, limits)
         wait_s = self._wait_s(ticket, priority, now, limits)
@@ -97,7 +97,7 @@ class SlidingWindow(msgspec.Struct):
         self._expire(now, limits)
         return len(self.done) + len(self.leases)
 
-    def _wait_s(self, ticket: str, priority: Priority, now: float, limits: Limits) -> float:
+    def _wait_s(self, ticket: str, priority: int, now: float, limits: Limits) -> float:
         if now < self.gate:
             return self.gate - now
         room = limits.limit - (limits.reserve if priority >= Priority.BACKFILL else 0)
