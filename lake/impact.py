@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import polars as pl
 
 from lake.revisions import revisions
 from lake.schema import TIMESTAMP
+from tasks.errors import InputError
 
 if TYPE_CHECKING:
     from lake.store import Lake
@@ -24,24 +26,43 @@ RUNS: dict[str, pl.DataType] = {
     "lake_version": pl.Int64(),
 }
 
-IMPACT: dict[str, pl.DataType] = {**RUNS, "revised_bars": pl.Int64(), "first_seen_at": TIMESTAMP}
+IMPACT: dict[str, pl.DataType] = {
+    **RUNS,
+    "revised_bars": pl.Int64(),
+    "late_bars": pl.Int64(),
+    "first_seen_at": TIMESTAMP,
+}
+
+_INPUT = [name for name in RUNS if name != "run_id"]
 
 
 def impact(lake: Lake, table: str = "sweeps/runs") -> pl.DataFrame:
-    """Return the recorded runs that read a bar which has been corrected since.
+    """Return the recorded runs whose input was corrected since: bars that changed, and bars that came late.
+
+    A late bar lies in the range of the run, before the last bar that it read, and was not there then; what closed after
+    the run is none. Costs two reads of timestamps for each input that runs share.
 
     Returns:
-        Columns of `IMPACT`: the run, how many of the bars it read were corrected after its version, and when the first
-        of these corrections was seen.
+        Columns of `IMPACT`: the run, how many of the bars it read were corrected after its version, how many came late
+        (null where its version can no longer be read), and when the first correction was seen (null where there is
+        none but late bars).
     """
     if not lake.exists(table):
         return pl.DataFrame(schema=IMPACT)
     runs = recorded_runs(lake, table).drop_nulls("lake_version")
+    late = pl.DataFrame(_late(lake, runs), schema={**{name: RUNS[name] for name in _INPUT}, "late_bars": pl.Int64()})
     parts = [
         _touched(mine, revisions(lake, str(interval)))
         for (interval,), mine in runs.group_by("interval", maintain_order=True)
     ]
-    return pl.concat([pl.DataFrame(schema=IMPACT), *parts]).sort("run_id")
+    revised = pl.concat([pl.DataFrame(schema={**RUNS, "revised_bars": pl.Int64(), "first_seen_at": TIMESTAMP}), *parts])
+    found = runs.join(late, on=_INPUT, nulls_equal=True).join(
+        revised.select("run_id", "revised_bars", "first_seen_at"), on="run_id", how="left"
+    )
+    touched = found.with_columns(pl.col("revised_bars").fill_null(0)).filter(
+        (pl.col("revised_bars") > 0) | (pl.col("late_bars") > 0)
+    )
+    return touched.select(list(IMPACT)).sort("run_id")
 
 
 def recorded_runs(lake: Lake, table: str = "sweeps/runs") -> pl.DataFrame:
@@ -59,6 +80,26 @@ def _value(told: object, kind: pl.DataType) -> object:
     return datetime.fromisoformat(told) if isinstance(told, str) and kind == TIMESTAMP else told
 
 
+def _late(lake: Lake, runs: pl.DataFrame) -> Iterator[dict[str, object]]:
+    """Yield each input that runs share with the number of bars that came late."""
+    for row in runs.select(_INPUT).unique(maintain_order=True).iter_rows(named=True):
+        try:
+            yield {**row, "late_bars": _late_bars(lake, **row)}
+        except InputError:  # its version was deleted: the table was made anew, or somebody else's cleanup ran
+            yield {**row, "late_bars": None}
+
+
+def _late_bars(
+    lake: Lake, symbol: str, interval: str, start: datetime | None, end: datetime | None, lake_version: int
+) -> int:
+    told = {"columns": ["timestamp"]}
+    known = lake.read_bars(symbol, interval, start, end, version=lake_version, **told)["timestamp"]
+    if known.is_empty():
+        return 0
+    now = lake.read_bars(symbol, interval, start or known[0], end, **told)["timestamp"]
+    return int((now <= known[-1]).sum()) - known.len()
+
+
 def _touched(runs: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
     bars = changes.group_by("symbol", "timestamp", "version").agg(pl.min("seen_at"))
     read = (pl.col("timestamp") >= pl.col("start")).fill_null(value=True) & (
@@ -69,5 +110,5 @@ def _touched(runs: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
         .filter(read & (pl.col("version") > pl.col("lake_version")))
         .group_by(list(RUNS))
         .agg(pl.col("timestamp").n_unique().alias("revised_bars"), pl.min("seen_at").alias("first_seen_at"))
-        .cast(IMPACT)  # type: ignore[arg-type]
+        .cast({"revised_bars": pl.Int64})
     )

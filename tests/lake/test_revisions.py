@@ -135,6 +135,24 @@ def test_impact_reads_a_runs_record(lake: Lake, make_bars: Maker) -> None:
     assert impact(lake)["run_id"].to_list() == ["open"]
 
 
+def test_impact_counts_bars_that_came_late(lake: Lake, make_bars: Maker) -> None:
+    """A hole that is filled after a run read across it touches that run; bars that closed after it do not."""
+    bars = make_bars(100, START)
+    version = write(lake, bars.filter(~pl.int_range(100).is_between(40, 42) & (pl.int_range(100) < 80))).version
+    bounds = {"early": (0, 40), "across": (30, 50), "inside": (41, 90), "after": (43, 90), "all": (0, 100)}
+    rows = [(name, "BTCUSDT", "1m", START + a * MINUTE, START + b * MINUTE, version) for name, (a, b) in bounds.items()]
+    rows.append(("open", "BTCUSDT", "1m", None, None, version))
+    columns = ["run_id", "symbol", "interval", "start", "end", "lake_version"]
+    lake.append("sweeps/runs", pl.DataFrame(rows, schema=columns, orient="row"))
+    assert impact(lake).is_empty()
+    write(lake, bars)
+    write(lake, corrected(bars, 35))
+    found = {
+        name: (revised, late) for name, revised, late in impact(lake)["run_id", "revised_bars", "late_bars"].rows()
+    }
+    assert found == {"early": (1, 0), "across": (1, 3), "inside": (0, 2), "all": (1, 3), "open": (1, 3)}
+
+
 class Crash(BaseException):
     """The process dies here; no handler of ours may catch it."""
 
