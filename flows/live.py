@@ -54,7 +54,7 @@ Broker = Annotated[
     str,
     Field(
         pattern=r"^(paper|ccxt:[a-z0-9]+)$",
-        description="paper, or ccxt:<exchange>: its sandbox, unless the mode is live.",
+        description="paper, or an exchange of ccxt such as ccxt:binance: its sandbox, unless the mode is live.",
         json_schema_extra={"examples": ["paper", "ccxt:binance", "ccxt:binanceusdm"]},
     ),
 ]
@@ -81,11 +81,11 @@ async def live(
     Args:
         symbols: Symbols in the vendor's spelling, the most important first.
         interval: Bars kept up to date in the lake while streaming, and decided on.
-        strategy: Strategy that trades; none only watches.
+        strategy: Strategy that trades, such as ma_crossover; none only watches.
         strategy_params: The strategy's parameters where they are not its defaults, such as {"fast": 5, "slow": 20}.
         position_fraction: Share of equity that a position shall have.
         direction: Which side of the market the strategy may be on.
-        broker: paper, or ccxt:<exchange>: its sandbox, unless the mode is live.
+        broker: paper, or an exchange of ccxt such as ccxt:binance: its sandbox, unless the mode is live.
         mode: live moves real money, and needs i_accept_live and a key that may trade.
         i_accept_live: For live only: the account's name from KLINEHOUSE_LIVE_ACCOUNT, typed once more.
         allow_non_idempotent: The exchange's name, to trade live where an order in doubt can never be sent again.
@@ -103,7 +103,7 @@ async def live(
     settings, stop = load(), asyncio.Event()
     monitor, switch = MonitorPolicy.beyond(buy_above, sell_below), KillSwitch(settings.state_dir)
     plan = TradingPlan(
-        strategy, strategy_params, broker, mode, i_accept_live, allow_non_idempotent, position_fraction, direction
+        strategy, strategy_params, position_fraction, direction, broker, mode, i_accept_live, allow_non_idempotent
     )
     check_plan(plan, settings)
     if strategy:
@@ -163,7 +163,12 @@ class OnceRunner(Runner):
 
 
 def serve(symbols: list[str], **parameters: Any) -> None:
-    """Serve the deployment ``live/live`` from this process, begin a run, and return when both have ended."""
+    """Serve the deployment ``live/live`` from this process, begin a run, and return when both have ended.
+
+    Raises:
+        ConfigurationError: What the parameters ask for is not safe to begin; no run is made for it.
+    """
+    check_plan(TradingPlan.of(parameters), load())
     with adhoc.server():
         runner, folder = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1), load().state_dir
         signal.signal(signal.SIGUSR1, lambda *_: forward(folder))  # the flow is another process; this one would die

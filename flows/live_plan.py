@@ -7,8 +7,8 @@ Paper is the default. An exchange means its sandbox, with keys of its own. Real 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
 
 from pydantic import SecretStr
 
@@ -29,23 +29,28 @@ class TradingPlan:
 
     Attributes:
         strategy: Its name; empty only watches and keeps the desk ready.
-        params: The strategy's parameters where they are not its defaults.
+        strategy_params: The strategy's parameters where they are not its defaults.
+        position_fraction: Share of equity that a position shall have.
+        direction: Which side of the market the strategy may be on.
         broker: ``paper``, or ``ccxt:`` and an exchange.
         mode: ``live`` moves real money; ``paper`` does not, wherever it trades.
         i_accept_live: The live account's name, repeated.
         allow_non_idempotent: An exchange's name, repeated, where an order in doubt can never be sent again.
-        position_fraction: Share of equity that a position shall have.
-        direction: Which side of the market the strategy may be on.
     """
 
     strategy: str = ""
-    params: Mapping[str, float] = field(default_factory=dict)
+    strategy_params: Mapping[str, float] = field(default_factory=dict)
+    position_fraction: float = 0.02
+    direction: Direction = "long"
     broker: str = "paper"
     mode: Mode = "paper"
     i_accept_live: str = ""
     allow_non_idempotent: str = ""
-    position_fraction: float = 0.02
-    direction: Direction = "long"
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the plan in a flow's parameters, which hold other things too."""
+        return cls(**{one.name: parameters[one.name] for one in fields(cls) if one.name in parameters})
 
     @property
     def exchange(self) -> str:

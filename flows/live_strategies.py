@@ -205,7 +205,9 @@ class Strategies:
         steps = self._account.steps.get(traded, Steps())
         costs = Costs(direction=plan.direction, fraction=plan.position_fraction)
         sizing = Sizing(costs, quantity_step=steps.quantity, min_notional=steps.least)
-        return StrategyDriver(plan.strategy, plan.params, traded, self._interval, sizing=sizing, history=history)
+        return StrategyDriver(
+            plan.strategy, plan.strategy_params, traded, self._interval, sizing=sizing, history=history
+        )
 
 
 def _wanted(driver: StrategyDriver) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from time import monotonic
+from typing import Any
 
 from flows.trading_account import Exposure
 from flows.trading_agreement import Agreement
@@ -34,6 +35,8 @@ from tasks.orders.states import Happening
 
 #: How long a stop waits for answers.
 DRAIN_S = 10.0
+#: What the account is worth is journaled at most so often, and at once when a new day or a loss changes what it may do.
+NOTE_S = 60.0
 
 
 class OrderDesk:
@@ -93,7 +96,8 @@ class OrderDesk:
         self._core.followers.append(self._watch)
         self.halted_for = ""
         self._stopping = self._ticking = False
-        self._compared_at = 0.0
+        self._compared_at = self._noted_at = 0.0
+        self._noted: dict[str, Any] = {}
         self._troubled: set[str] = set()
 
     @property
@@ -169,6 +173,8 @@ class OrderDesk:
             await self._drain()
             for worker in (consumer, *workers, *self._core.errands):
                 worker.cancel()
+        if self._exposure.equity is not None:
+            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
         await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
 
     def book(self, *, without: str = "") -> Book:
@@ -241,11 +247,13 @@ class OrderDesk:
             self._exposure.reducing = True
 
     async def _measured(self, account: Account) -> None:
-        before = self._exposure.memory()
         self._exposure.measure(account, self._core.clock())
         await self._tighten()
-        if before != self._exposure.memory():
-            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
+        told, known, now = self._exposure.memory(), self._noted, monotonic()
+        is_news = any(told[name] != known.get(name) for name in ("day", "day_equity", "reducing"))
+        if is_news or (told != known and now - self._noted_at >= NOTE_S):
+            self._noted, self._noted_at = told, now
+            await self._core.commit(Entry(Kind.ACCOUNT, body=told))
 
     async def _halt(self, reason: str) -> None:
         if self.halted_for:

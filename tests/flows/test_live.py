@@ -31,6 +31,7 @@ from flows.live import live, single_instance
 from flows.settings import Settings
 from lake.store import Lake
 from tasks.errors import ConfigurationError
+from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import StreamFaults
@@ -122,10 +123,18 @@ def twice(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
 
 
+def halted(process: subprocess.Popen[bytes]) -> None:
+    """Stop trading by the signal to the main process, as an operator in a hurry does, and then end the run."""
+    process.send_signal(signal.SIGUSR1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+
+
 ENDINGS = {
     "SIGTERM to all, as systemd does": lambda process: os.killpg(process.pid, signal.SIGTERM),
     "SIGTERM to the main process": lambda process: process.send_signal(signal.SIGTERM),
     "SIGTERM twice": twice,
+    "SIGUSR1, then SIGTERM": halted,
     "SIGINT to all, as a terminal does": lambda process: os.killpg(process.pid, signal.SIGINT),
     "cancel from the UI": lambda process: cancel(),
 }
@@ -155,6 +164,7 @@ def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> N
     with Journal(journal) as opened:  # checks every line
         *_, end, _ = opened.lines()
         assert (end.kind, end.body()) == ("shutdown", {"in_doubt": []})
+        assert (opened.last(Kind.OPERATOR) is not None) == how.startswith("SIGUSR1")
         assert all(order.is_terminal for order in opened.state.orders.values())
 
 
@@ -196,6 +206,8 @@ def test_a_kill_loses_a_batch_at_most_and_the_next_start_says_so(tmp_path: Path,
         process.wait(timeout=25.0)
     trades = lake.scan("live/trades").collect()
     assert trades["id"].is_unique().all()
+    with Journal(tmp_path / "state" / "journal.db") as journal:  # two runs, the first of which ended in the middle
+        assert journal.epoch == 3
     away = lake.scan("live/outages").filter(pl.col("reason") == "not running").collect()
     assert set(away["channel"]) == {"depth", "trade"}
     assert all(start <= killed <= end for start, end in away.select("start", "end").iter_rows())

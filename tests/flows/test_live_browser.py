@@ -46,7 +46,7 @@ async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings]]:
         state_dir=folder / "state",
         control_port=free_port(),
     )
-    plan = TradingPlan(strategy="ma_crossover", params={"fast": 1, "slow": 2})
+    plan = TradingPlan(strategy="ma_crossover", strategy_params={"fast": 1, "slow": 2})
     stop, switch = asyncio.Event(), KillSwitch(settings.state_dir)
     async with (
         open_account(settings, plan, SYMBOLS) as account,

@@ -22,7 +22,7 @@ from tests.flows.live_rig import MINUTE, bars_at
 from tests.flows.trading_rig import SYMBOL
 
 FIRST = datetime(2026, 3, 2, tzinfo=UTC)
-PLAN = TradingPlan(strategy="ma_crossover", params={"fast": 1, "slow": 2})
+PLAN = TradingPlan(strategy="ma_crossover", strategy_params={"fast": 1, "slow": 2})
 FALLING = [110.0, 109.0, 108.0, 107.0]
 
 
@@ -160,6 +160,6 @@ async def test_silence_halts(tmp_path: Path, broker: PaperBroker) -> None:
 
 def test_a_strategy_that_cannot_run_is_refused_before_it_begins(tmp_path: Path, broker: PaperBroker) -> None:
     """Parameters that the strategy does not take end the start, not the first bar."""
-    desk = Desk(tmp_path, broker, TradingPlan(strategy="ma_crossover", params={"fast": 9, "slow": 2}))
+    desk = Desk(tmp_path, broker, TradingPlan(strategy="ma_crossover", strategy_params={"fast": 9, "slow": 2}))
     with pytest.raises(InputError, match="fast < slow"):
         desk.strategies.prepare()
