@@ -116,7 +116,8 @@ def explain(grid: np.ndarray, present: np.ndarray, expected: np.ndarray, facts: 
     if facts.reachable_from is not None:
         codes[grid < facts.reachable_from] = _CODE[Reason.BEYOND_HISTORY]
     codes[answers >= facts.confirmations] = _CODE[Reason.VENDOR_EMPTY]
-    codes[~_among(grid, expected)] = _CODE[Reason.MARKET_CLOSED]
+    if expected is not grid:  # a market that never closes
+        codes[~_among(grid, expected)] = _CODE[Reason.MARKET_CLOSED]
     if facts.listed_at is not None:
         codes[grid < facts.listed_at] = _CODE[Reason.BEFORE_LISTING]
     codes[grid >= facts.closed_end] = _CODE[Reason.NOT_CLOSED]

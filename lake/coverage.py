@@ -1,8 +1,8 @@
 """The coverage ledger: every absent bar has a reason, built from the rows themselves and a table of what was asked.
 
 The table ``coverage/<interval>`` holds ranges, not bars: how often the vendor answered for a time, how often requests
-failed since, and when trading began. A backfill asks for `Ledger.missing`, writes the bars, then records the answer;
-whoever stops between the two asks once more, and nothing is lost.
+failed since, and when trading began. A backfill asks for what `lake.absences.to_fetch` finds in it, writes the bars,
+then records the answer; whoever stops between the two asks once more, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 import polars as pl
 
-from lake.absences import ABSENCES, Facts, Reason, Segments, explain, runs, to_fetch
+from lake.absences import ABSENCES, Facts, Reason, Segments, explain, runs
 from lake.calendar import TradingCalendar
 from lake.schema import TIMESTAMP
 from lake.store import Lake
@@ -88,25 +88,6 @@ class Ledger:
         codes, answers = explain(grid, _microseconds(present), expected, facts)
         after = step.next(EPOCH + timedelta(microseconds=int(grid[-1])))
         return runs(grid, _as_microseconds(after), codes, answers)
-
-    def missing(
-        self,
-        symbol: str,
-        interval: str,
-        start: datetime,
-        end: datetime,
-        *,
-        calendar: TradingCalendar = _OPEN,
-        now: datetime | None = None,
-        reachable_from: datetime | None = None,
-    ) -> list[tuple[datetime, datetime]]:
-        """Return the ranges to ask the vendor for; empty where every absent bar is explained.
-
-        Ranges are joined across closed hours, which cost no rows of a page, and never across bars that are there.
-        """
-        return to_fetch(
-            self.absences(symbol, interval, start, end, calendar=calendar, now=now, reachable_from=reachable_from)
-        )
 
     def counts(
         self,

@@ -48,9 +48,9 @@ def test_a_hole_inside_the_history_is_found(lake: Lake, make_bars: Maker) -> Non
     write(lake, bars.filter((pl.int_range(pl.len()) < 40) | (pl.int_range(pl.len()) >= 45)))
     ledger = Ledger(lake)
     assert reasons(ledger, 0, 100) == [(40, 45, "not_fetched")]
-    assert ledger.missing("BTCUSDT", "1m", *minutes(0, 100), now=NOW) == [minutes(40, 45)]
+    assert to_fetch(ledger.absences("BTCUSDT", "1m", *minutes(0, 100), now=NOW)) == [minutes(40, 45)]
     write(lake, bars.slice(40, 5))
-    assert ledger.missing("BTCUSDT", "1m", *minutes(0, 100), now=NOW) == []
+    assert to_fetch(ledger.absences("BTCUSDT", "1m", *minutes(0, 100), now=NOW)) == []
 
 
 def test_the_vendor_says_nothing_often_enough(lake: Lake, make_bars: Maker) -> None:
@@ -60,7 +60,7 @@ def test_the_vendor_says_nothing_often_enough(lake: Lake, make_bars: Maker) -> N
     for expected in ("not_fetched", "to_retry", "to_retry", "vendor_empty"):
         assert reasons(ledger, 0, 20) == [(10, 20, expected)]
         ledger.record_answer("BTCUSDT", "1m", *minutes(0, 20), asked_at=NOW)
-    assert ledger.missing("BTCUSDT", "1m", *minutes(0, 20), now=NOW) == []
+    assert to_fetch(ledger.absences("BTCUSDT", "1m", *minutes(0, 20), now=NOW)) == []
     assert ledger.absences("BTCUSDT", "1m", *minutes(0, 20), now=NOW)["confirmations"].to_list() == [4]
 
 
@@ -113,7 +113,7 @@ def test_closed_hours_are_no_gaps(lake: Lake) -> None:
     day = timedelta(days=1)
     found = ledger.absences("BTCUSDT", "1m", START, START + 2 * day, calendar=calendar, now=NOW)
     assert found["reason"].to_list() == ["market_closed", "not_fetched"] * 2 + ["market_closed"]
-    assert ledger.missing("BTCUSDT", "1m", START, START + 2 * day, calendar=calendar, now=NOW) == [
+    assert to_fetch(ledger.absences("BTCUSDT", "1m", START, START + 2 * day, calendar=calendar, now=NOW)) == [
         (START + timedelta(hours=10), START + day + timedelta(hours=12))
     ]
     assert ledger.counts("BTCUSDT", "1m", START, START + day, calendar=calendar, now=NOW) == {
