@@ -12,7 +12,7 @@ export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT := false
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-live docs stop test check format lock clean
+.PHONY: help install demo demo-live docs serve stop test check format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ audit: install ## known vulnerabilities of the locked dependencies (asks the adv
 	@$(UV) tool run --quiet pip-audit==2.10.1 --strict --progress-spinner off --requirement requirements.lock --disable-pip --require-hashes \
 		|| { echo "audit: either the table above names a vulnerable package, or the advisory database could not be asked" >&2; exit 1; }
 
+serve: install ## everything on this machine until Ctrl-C: server, worker, deployments, automations, live (SYMBOLS="BTCUSDT ETHUSDT")
+	@$(BIN)/klinehouse serve $(SYMBOLS)
+
 stop: install ## stop the Prefect server that a demo or an ad-hoc run left running
 	@$(BIN)/prefect server stop
 
@@ -73,6 +76,9 @@ proof-stream: install ## 10,000 disconnects, 1,000 faults, 50 symbols refilled
 
 proof-live: install ## every way to end the live flow, with a real Prefect server
 	@KLINEHOUSE_PROOF=1 $(BIN)/python -m pytest tests/flows/test_live.py
+
+proof-serve: install ## one command serves all; killed workers and runs leave nothing Running; Ctrl-C ends clean
+	@KLINEHOUSE_PROOF=1 $(BIN)/python -m pytest tests/flows/test_serve.py
 
 proof-writers: install ## two processes on one partition, 200 rounds
 	@PROOF_ROUNDS=200 $(BIN)/python -m pytest tests/lake/test_writers.py

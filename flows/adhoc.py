@@ -101,6 +101,11 @@ def is_healthy(url: str) -> bool:
         return False
 
 
+def server_environment(host: str, port: int) -> dict[str, str]:
+    """Return what a server of ours is started with; its own address makes the links in its messages."""
+    return SERVER_ENVIRONMENT | {"PREFECT_UI_URL": f"http://{host}:{port}"}
+
+
 def start_server(host: str, port: int) -> None:
     """Start a Prefect server in the background and return when it answers.
 
@@ -109,7 +114,7 @@ def start_server(host: str, port: int) -> None:
     """
     command = [sys.executable, "-m", "prefect", "server", "start", "--background", "--host", host, "--port", str(port)]
     done = subprocess.run(  # noqa: S603  (our own command line)
-        command, env=SERVER_ENVIRONMENT | os.environ, capture_output=True, text=True, check=False
+        command, env=server_environment(host, port) | os.environ, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise ConfigurationError(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from flows.adhoc import flow
-from flows.parameters import DEFAULT_START, AtOnce, EndDay, IntervalName, StartDay, Symbols, span
+from flows.events import record_asset, tell_bars_written
+from flows.parameters import DEFAULT_START, AtOnce, EndDay, IntervalName, Source, StartDay, Symbols, span
 from flows.settings import Settings, load
 from flows.steps import Progress, gather, log, publish_table, step
 from flows.vendor import calendar_of, open_vendor
@@ -18,6 +22,8 @@ from tasks.exchange.backfill import plan_backfill
 from tasks.exchange.listing import record_listing
 from tasks.exchange.source import SourceSettings
 from tasks.exchange.task import backfill_month
+
+RevisitDays = Annotated[int, Field(ge=0, le=366, description="Days before now to ask for again, for corrections.")]
 
 
 @dataclass(frozen=True)
@@ -49,9 +55,10 @@ async def backfill(
     interval: IntervalName = "1m",
     start: StartDay = DEFAULT_START,
     end: EndDay = None,
-    source: str = "tickdb",
+    source: Source = "tickdb",
     at_once: AtOnce = 4,
     refresh: bool = False,
+    revisit_days: RevisitDays = 0,
     plan: bool = False,
 ) -> list[Backfilled]:
     """Fetch the bars of some symbols into the lake; what the lake has or the vendor lacks is not asked for again.
@@ -64,6 +71,7 @@ async def backfill(
         source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
         at_once: Partitions fetched at the same time; all share the key's rate budget.
         refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
+        revisit_days: The same for the bars of the last days alone; 0 for none.
         plan: Only show what would be asked for: requests, minutes at the key's rate, bytes.
 
     Returns:
@@ -75,13 +83,14 @@ async def backfill(
     settings = load()
     with open_vendor(settings, source, symbols) as vendor:
         first, last = _reachable(settings, *span(interval, start, end, now=vendor.clock()), vendor.clock())
-        await _show_plan(settings.lake_root, symbols, interval, first, last, vendor)
+        again = {"refresh": refresh, "revisit": timedelta(days=revisit_days)}
+        await _show_plan(settings.lake_root, symbols, interval, first, last, vendor, again)
         if plan:
             return []
         parts = [(symbol, *part) for symbol in symbols for part in partitions(interval, first, last)]
         async with Progress("backfill-progress", len(parts), f"{interval} bars of {len(symbols)} symbols") as progress:
             results = await gather(
-                [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, refresh, progress) for part in parts],  # type: ignore[misc]
+                [lambda p=part: _fetch(settings.lake_root, interval, p, vendor, again, progress) for part in parts],  # type: ignore[misc]
                 at_once=at_once,
             )
         if settings.oldest(vendor.clock()) < first:
@@ -94,6 +103,7 @@ async def backfill(
     await publish_table(
         "backfill", [asdict(line) for line in done], f"{interval} bars fetched into {settings.lake_root}"
     )
+    await _tell_written(settings.lake_root, source, interval, first, last, done)
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures and all(line.error for line in done):
         raise failures[0]
@@ -118,15 +128,34 @@ def _reachable(settings: Settings, first: datetime, last: datetime, now: datetim
 
 
 async def _show_plan(
-    lake_root: str, symbols: list[str], interval: str, first: datetime, last: datetime, vendor: SourceSettings
+    lake_root: str,
+    symbols: list[str],
+    interval: str,
+    first: datetime,
+    last: datetime,
+    vendor: SourceSettings,
+    again: dict[str, Any],
 ) -> None:
     """Say what will be asked for before the first request: on the terminal, and as an artifact."""
     calendars = [calendar_of(symbol) for symbol in symbols]
     planned = await asyncio.to_thread(
-        plan_backfill, lake_root, symbols, interval, first, last, vendor, calendars=calendars
+        plan_backfill, lake_root, symbols, interval, first, last, vendor, calendars=calendars, **again
     )
     print(planned.render(), file=sys.stderr)
     await publish_table("backfill-plan", planned.rows(), planned.summary())
+
+
+async def _tell_written(
+    lake_root: str, source: str, interval: str, first: datetime, last: datetime, done: list[Backfilled]
+) -> None:
+    """Tell Prefect which bars are new, so that quality judges them; a run that wrote nothing tells nothing."""
+    written = [line for line in done if line.rows_new or line.rows_revised]
+    if not written:
+        return
+    new, revised = sum(line.rows_new for line in written), sum(line.rows_revised for line in written)
+    facts = {"symbols": len(written), "rows_new": new, "rows_revised": revised}
+    await record_asset(lake_root, f"klines/{interval}", [f"vendor://{source.replace(':', '/')}"], **facts)
+    tell_bars_written([line.symbol for line in written], interval, first, last)
 
 
 async def _fetch(
@@ -134,7 +163,7 @@ async def _fetch(
     interval: str,
     part: tuple[str, datetime, datetime],
     vendor: SourceSettings,
-    refresh: bool,
+    again: dict[str, Any],
     progress: Progress,
 ) -> object:
     symbol, start, end = part
@@ -149,7 +178,7 @@ async def _fetch(
             end,
             vendor,
             calendar=calendar,
-            refresh=refresh,
+            **again,
             progress=lambda page: progress.note(f"{page.symbol} {page.rows:,} bars, {page.requests:,} requests"),
         )
     finally:

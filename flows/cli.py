@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
+import structlog
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
@@ -268,6 +269,7 @@ def build(arguments: list[str]) -> App:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
     try:
         show(build(arguments)(arguments, result_action="return_value"))
     except KlinehouseError as error:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
+
+from pydantic import Field
 
 from flows.adhoc import flow
+from flows.events import record_asset
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
 from flows.settings import load
 from flows.steps import Progress, publish_table, step
 from tasks.features.task import FeatureReceipt, build_features
+
+#: No list of choices: the registry loads Numba. `build_features` refuses an unknown name with those there are.
+FeatureName = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+FeatureNames = Annotated[list[FeatureName] | None, Field(description="Features by name; empty for all.")]
 
 
 @flow(name="features", flow_run_name="features {interval}")
@@ -17,7 +25,7 @@ async def features(
     interval: IntervalName = "1m",
     start: StartDay = DEFAULT_START,
     end: EndDay = None,
-    names: list[str] | None = None,
+    names: FeatureNames = None,
 ) -> list[FeatureReceipt]:
     """Compute features of some symbols and store them beside the bars; only what is new is computed.
 
@@ -41,6 +49,8 @@ async def features(
             receipts.append(await step(build_features, settings.lake_root, symbol, interval, names, first, last))
             await progress.advance()
     await publish_table("features", [asdict(receipt) for receipt in receipts], f"Features of {interval} bars")
+    rows = sum(receipt.rows for receipt in receipts)
+    await record_asset(settings.lake_root, f"features/{interval}", [f"klines/{interval}"], rows=rows)
     return receipts
 
 

@@ -34,8 +34,9 @@ from flows.live_desk import LiveDesk
 from flows.live_plan import Direction, Mode, TradingPlan, check_plan
 from flows.live_switch import KillSwitch, forward
 from flows.live_vendor import open_live_vendor
-from flows.parameters import IntervalName, Symbols, check_strategy
+from flows.parameters import BlockName, IntervalName, Symbols, check_strategy
 from flows.settings import load
+from flows.tidy import remember_live_run
 from tasks.errors import ConfigurationError
 from tasks.strategies.registry import names as strategy_names
 from tasks.stream.monitor import MonitorPolicy
@@ -72,7 +73,7 @@ async def live(
     mode: Mode = "paper",
     i_accept_live: str = "",
     allow_non_idempotent: str = "",
-    alert_blocks: list[str] = [],  # noqa: B006
+    alert_blocks: list[BlockName] = [],  # noqa: B006
     buy_above: Annotated[float, Field(gt=1)] = 2.5,
     sell_below: Annotated[float, Field(gt=0, lt=1)] = 0.4,
 ) -> State[Any]:
@@ -109,6 +110,7 @@ async def live(
     if strategy:
         check_strategy(strategy)
     with single_instance(settings.state_dir / "live.lock"), stopped_by_signals(stop), switch.on_signal():
+        remember_live_run(settings.state_dir)
         async with (
             open_account(settings, plan, symbols) as account,
             open_live_vendor(settings, symbols) as vendor,

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from flows.events import tell_halted
 from flows.live_account import Account
 from flows.live_market import wall_clock
 from flows.live_strategies import Strategies
@@ -49,7 +50,7 @@ class LiveTrading:
         call: Callable[[str, str], None],
         pace: Pace | None = None,
     ) -> None:
-        self._account, self._market, self._switch = account, market, switch
+        self._account, self._market, self._switch, self._call = account, market, switch, call
         self.view = AccountView(account, market)
         self.desk = OrderDesk(
             account.journal,
@@ -59,7 +60,7 @@ class LiveTrading:
             market=market,
             clock=wall_clock,
             on_change=self.view.take,
-            on_halt=lambda reason: call(f"{account.name}: trading halted", reason),
+            on_halt=self._halted,
             cancel_at_stop=True,
             pace=pace or (_PAPER_PACE if account.paper else _EXCHANGE_PACE),
         )
@@ -110,6 +111,11 @@ class LiveTrading:
     def propose(self, proposal: Proposal) -> str:
         """Ask for an order."""
         return self.desk.propose(proposal)
+
+    def _halted(self, reason: str) -> None:
+        """Tell people: by the run's own blocks, and by an event that the server's automations hear."""
+        self._call(f"{self._account.name}: trading halted", reason)
+        tell_halted(self._account.name, reason)
 
     def halt(self, reason: str) -> None:
         """Stop everything but cancels, once."""

@@ -13,7 +13,8 @@ from tasks.errors import InputError
 from tasks.strategies.registry import names as strategy_names
 
 DEFAULT_START = date(2024, 1, 1)
-Symbols = Annotated[list[str], Field(min_length=1, description="Symbols in the vendor's spelling.")]
+Symbol = Annotated[str, Field(min_length=1, max_length=40, description="Symbol in the vendor's spelling.")]
+Symbols = Annotated[list[Symbol], Field(min_length=1, description="Symbols in the vendor's spelling.")]
 IntervalName = Literal["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "1d", "1w", "1mo"]
 StartDay = Annotated[date, Field(description="First UTC day.")]
 EndDay = Annotated[
@@ -22,6 +23,17 @@ EndDay = Annotated[
 StrategyName = Annotated[
     str, Field(description="Strategy to search.", json_schema_extra={"enum": list(strategy_names())})
 ]
+Source = Annotated[
+    str,
+    Field(
+        pattern=r"^(tickdb|ccxt:[a-z0-9]+)$",
+        description="Where bars come from.",
+        json_schema_extra={"examples": ["tickdb", "ccxt:binance"]},
+    ),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32, description="Seed of everything random, kept in the record.")]
+LakeVersion = Annotated[int | None, Field(ge=0, description="Version of the bars to read; empty for the newest.")]
+BlockName = Annotated[str, Field(pattern=r"^[a-z0-9-]+/.+$", description="Prefect block as <type>/<name>.")]
 AtOnce = Annotated[int, Field(ge=1, le=32, description="Partitions worked on at the same time.")]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from flows.adhoc import flow
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
+from flows.events import record_asset, tell_partitions_rejected
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbol, Symbols, span
 from flows.settings import Settings, load
 from flows.steps import Progress, key_of, log, publish_link, publish_table, step
 from flows.vendor import calendar_of, market_of
@@ -60,13 +62,14 @@ async def quality(
     for verdict in verdicts:
         if verdict.status != "pass":
             log.warning("partition.judged", verdict=str(verdict))
+    await _tell(settings, interval, [str(verdict) for verdict in verdicts if verdict.refused], len(verdicts))
     return verdicts
 
 
 @flow(name="quality-lake", flow_run_name="quality of the lake, {interval}")
 async def quality_lake(
     interval: IntervalName = "1m",
-    symbols: list[str] | None = None,
+    symbols: list[Symbol] | None = None,
     start: StartDay = DEFAULT_START,
     docs: bool = True,
 ) -> LakeReceipt:
@@ -88,6 +91,7 @@ async def quality_lake(
         check_lake, settings.lake_root, interval, symbols=symbols, markets=markets, as_of=settings.market_now
     )
     await publish_table("quality-rejected", [{"partition": text} for text in receipt.rejected], _headline(receipt))
+    await _tell(settings, interval, receipt.rejected, receipt.judged)
     if docs and names:
         await _publish_docs(settings, interval, *span(interval, start, None, now=settings.market_now))
     return receipt
@@ -95,7 +99,7 @@ async def quality_lake(
 
 @flow(name="release", flow_run_name="release {symbol} {interval}")
 async def release(
-    symbol: Annotated[str, Field(description="Symbol whose partitions are released.")],
+    symbol: Symbol,
     reason: Annotated[str, Field(min_length=3, description="Why these bars may be used; goes on record.")],
     released_by: Annotated[str, Field(min_length=1, description="Who says so; goes on record.")],
     start: StartDay,
@@ -130,6 +134,13 @@ async def _check(settings: Settings, symbol: str, interval: str, start: datetime
         thresholds=for_market(market_of(symbol), interval),
         as_of=settings.market_now,
     )
+
+
+async def _tell(settings: Settings, interval: str, rejected: Sequence[str], judged: int) -> None:
+    """Tell Prefect what was judged and what is refused."""
+    facts = {"judged": judged, "rejected": len(rejected)}
+    await record_asset(settings.lake_root, "quality/verdicts", [f"klines/{interval}"], **facts)
+    tell_partitions_rejected(interval, rejected)
 
 
 async def _publish_docs(settings: Settings, interval: str, first: datetime, last: datetime) -> None:

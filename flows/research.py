@@ -10,8 +10,18 @@ from pathlib import Path
 
 from flows.adhoc import flow
 from flows.backfill import Backfilled, backfill
-from flows.features import features
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy
+from flows.features import FeatureNames, features
+from flows.parameters import (
+    DEFAULT_START,
+    EndDay,
+    IntervalName,
+    Seed,
+    Source,
+    StartDay,
+    StrategyName,
+    Symbols,
+    check_strategy,
+)
 from flows.quality import quality
 from flows.settings import Settings, load
 from flows.steps import key_of, log, publish_link, publish_markdown, publish_table, step, subflow
@@ -58,10 +68,10 @@ async def research(
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
     search: Search = Search(),  # noqa: B008  (frozen)
-    feature_names: list[str] | None = None,
-    source: str = "tickdb",
+    feature_names: FeatureNames = None,
+    source: Source = "tickdb",
     allow_rejected: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Researched:
     """Fetch bars, judge them, compute features, search a strategy out of sample, and write a report of each symbol.
 

@@ -8,7 +8,19 @@ from importlib.metadata import version
 from typing import Any
 
 from flows.adhoc import flow
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, StrategyName, Symbols, check_strategy, span
+from flows.events import record_asset
+from flows.parameters import (
+    DEFAULT_START,
+    EndDay,
+    IntervalName,
+    LakeVersion,
+    Seed,
+    StartDay,
+    StrategyName,
+    Symbols,
+    check_strategy,
+    span,
+)
 from flows.settings import load
 from flows.steps import Progress, is_orchestrated, publish_table, step
 from flows.vendor import calendar_of
@@ -31,8 +43,8 @@ async def sweep(
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
     search: Search = Search(),  # noqa: B008  (frozen)
-    seed: int = 0,
-    lake_version: int | None = None,
+    seed: Seed = 0,
+    lake_version: LakeVersion = None,
 ) -> list[SweepSummary]:
     """Search a strategy's parameters on bars of the lake and judge the winner out of sample.
 
@@ -80,6 +92,8 @@ async def sweep(
     await publish_table(
         "sweep", [_row(summary) for summary in summaries], f"{strategy} on {interval} bars, out of sample"
     )
+    facts = {"runs": [summary.run_id for summary in summaries], "survived": sum(one.passed for one in summaries)}
+    await record_asset(settings.lake_root, "sweeps/runs", [f"klines/{interval}"], **facts)
     return summaries
 
 
