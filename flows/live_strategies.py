@@ -30,6 +30,7 @@ DEAD_MAN_S = 60.0
 _DUE_AFTER = timedelta(seconds=5)
 #: Bars before the first one that is decided on: fetched at least, read at most.
 _LEAST_HISTORY, _MOST_HISTORY = 500, 250_000
+_TRIAL_BARS = 3
 
 
 class Trader(Protocol):
@@ -108,10 +109,15 @@ class Strategies:
     def prepare(self) -> int:
         """Load and compile the strategy, before anything has to be on time; return the bars it wants to begin with.
 
+        A strategy of its own sees a few bars that never were: the first call is what compiles the indicators.
+
         Raises:
             InputError: There is no such strategy, or it does not take these parameters.
         """
-        driver = self._driver(self._symbols[0], pl.DataFrame(schema=BARS))
+        driver, ones = self._driver(self._symbols[0], pl.DataFrame(schema=BARS)), [1.0] * _TRIAL_BARS
+        stamps = [EPOCH + number * timedelta(minutes=1) for number in range(_TRIAL_BARS)]
+        bars = pl.DataFrame({name: stamps if name == "timestamp" else ones for name in BARS}, schema=BARS)
+        driver.on_bar(bars, Decimal(0), None, None, self._wall_now())
         return max(_LEAST_HISTORY, 3 * driver.warm_up)
 
     async def take(self, symbol: str) -> None:
@@ -131,6 +137,7 @@ class Strategies:
 
     async def watch(self) -> None:
         """Halt where a strategy is silent for too long, for ever: it did not get its bars, or did not come back."""
+        self._beats = dict.fromkeys(self._symbols, monotonic())
         while True:
             await asyncio.sleep(min(1.0, self._dead_man_s / 4))
             for symbol in self._symbols:

@@ -195,7 +195,7 @@ def test_a_kill_loses_a_batch_at_most_and_the_next_start_says_so(tmp_path: Path,
     """After kill -9 the lake reads whole, and the next run stores the stretch since the last row as an outage."""
     lake = Lake(tmp_path / "lake")
     with served(tmp_path, orchestrated) as (process, _):
-        until(lambda: lake.exists("live/trades"), 40.0)
+        until(lambda: lake.exists("live/trades") and lake.scan("live/trades").collect().height > 0, 40.0)
         os.killpg(process.pid, signal.SIGKILL)
         killed = datetime.now(UTC)
     trades = lake.scan("live/trades").collect()

@@ -1,0 +1,118 @@
+"""A live run at an exchange: the vendor's stream on one side, ccxt's own Binance client on the other, over loopback."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import ccxt.async_support as ccxt
+import pytest
+from pydantic import SecretStr
+
+from flows.live_account import open_account
+from flows.live_alerts import AlertSender
+from flows.live_desk import LiveDesk
+from flows.live_plan import TradingPlan, check_plan
+from flows.live_switch import KillSwitch
+from flows.live_vendor import open_live_vendor
+from flows.settings import Settings
+from flows.trading_proposal import Proposal
+from tasks.errors import ConfigurationError
+from tasks.orders.account import TradingState
+from tasks.orders.order import Side, Status
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.market import generated
+from tasks.simulator.server import Simulator
+from tasks.stream.monitor import MonitorPolicy
+from tests.flows.conftest import free_port
+from tests.flows.live_rig import wall_now
+
+PLAN = TradingPlan(broker="ccxt:binance")
+
+
+def binance_at(simulator: Simulator):
+    """Return what stands in for `open_exchange`: ccxt's client of a Binance that lives at an address of ours."""
+
+    def opened(chosen) -> ccxt.Exchange:
+        assert chosen.sandbox
+        keys = {"apiKey": chosen.key.get_secret_value(), "secret": chosen.secret.get_secret_value()}
+        options = {"fetchMarkets": {"types": ["spot"]}, "fetchCurrencies": False, "fetchMargins": False}
+        exchange = ccxt.binance({**keys, "enableRateLimit": False, "options": options})
+        exchange.urls["api"] |= {"public": f"{simulator.url}/api/v3", "private": f"{simulator.url}/api/v3"}
+        return exchange
+
+    return opened
+
+
+def settings_for(simulator: Simulator, folder: Path) -> Settings:
+    """Return settings that lead stream and orders to the simulator."""
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        stream_url=simulator.stream_url,
+        vendor_url=simulator.url,
+        api_key=SecretStr(simulator.api_key),
+        sandbox_key=SecretStr(simulator.api_key),
+        sandbox_secret=SecretStr("canary-secret"),
+        plan="enterprise",
+        lake_root=str(folder / "lake"),
+        state_dir=folder / "state",
+        control_port=free_port(),
+    )
+
+
+@pytest.fixture
+def simulator():
+    """Return a market of now."""
+    first = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=7)
+    market = generated(seed=3, symbols=("BTCUSDT",), start=first, end=first + timedelta(hours=10))
+    with Simulator(market, now=MarketClock(datetime.now(UTC))) as simulator:
+        yield simulator
+
+
+async def test_an_order_at_an_exchange_fills_on_the_streams_prices(simulator, tmp_path: Path, monkeypatch) -> None:
+    """Symbols are spelled both ways, the exchange's steps bind, the fill is journaled in an account of its own."""
+    settings = settings_for(simulator, tmp_path)
+    check_plan(PLAN, settings)
+    monkeypatch.setattr("tasks.broker.ccxt.open_exchange", binance_at(simulator))
+    stop = asyncio.Event()
+    async with (
+        open_account(settings, PLAN, ["BTCUSDT"]) as account,
+        open_live_vendor(settings, ["BTCUSDT"]) as vendor,
+        AlertSender([]) as alerts,
+    ):
+        switch = KillSwitch(settings.state_dir)
+        live = LiveDesk(settings, vendor, ["BTCUSDT"], "1m", MonitorPolicy(), alerts, account, switch)
+        running = asyncio.create_task(live.run(stop))
+        await _until(lambda: live.trading.desk.state is TradingState.ACTIVE)
+        await _until(lambda: live.trading.price("BTC/USDT") is not None)
+        wish = Proposal("test", "BTC/USDT", Side.BUY, Decimal("0.01"), "now", wall_now())
+        identifier = live.trading.propose(wish)
+        orders = account.journal.state.orders
+        await _until(lambda: identifier in orders and orders[identifier].is_terminal)
+        assert orders[identifier].status is Status.FILLED, orders[identifier]
+        told = live.snapshot()["trading"]
+        stop.set()
+        await asyncio.wait_for(running, 20.0)
+    assert (told["account"], told["broker"], told["live"]) == ("binance-sandbox", "ccxt:binance", False)
+    assert (told["positions"][0]["symbol"], told["positions"][0]["quantity"]) == ("BTC/USDT", 0.01)
+    assert told["positions"][0]["price"] == pytest.approx(told["fills"][0]["price"], rel=0.01)
+    assert (settings.state_dir / "journal-binance-sandbox.db").exists()
+    assert not (settings.state_dir / "journal.db").exists()
+
+
+async def test_an_unknown_market_is_refused_before_the_stream(simulator, tmp_path: Path, monkeypatch) -> None:
+    """A symbol that the exchange does not list ends the start in our words, without its address or keys."""
+    settings = settings_for(simulator, tmp_path)
+    monkeypatch.setattr("tasks.broker.ccxt.open_exchange", binance_at(simulator))
+    with pytest.raises(ConfigurationError, match="no symbol DOGE/USDT") as refused:
+        async with open_account(settings, PLAN, ["DOGEUSDT"]):
+            pass
+    assert "canary-secret" not in str(refused.value)
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  (any condition the test can think of)
+            await asyncio.sleep(0.02)
