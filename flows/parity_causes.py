@@ -104,28 +104,31 @@ class Findings:
         case: What is compared.
         rows: In the order found.
         apart: Those of their own that set the two accounts apart at this moment.
+        after: How many were numbered before.
     """
 
     case: Case
     rows: list[Difference] = field(default_factory=list)
     apart: list[Difference] = field(default_factory=list)
+    after: int = 0
 
     def add(self, row: int, what: str, expected: str, found: str, causes: Sequence[Cause], evidence: str) -> Difference:
         """Note a difference of its own."""
-        made = Difference(
-            len(self.rows) + 1, self.case.stamps[row], "live", what, expected, found, tuple(causes), evidence
-        )
+        made = Difference(self._number(), self.case.stamps[row], "live", what, expected, found, tuple(causes), evidence)
         self.rows.append(made)
         self.apart.append(made)
         return made
 
     def follow(self, row: int, what: str, expected: str, found: str, origin: Difference, evidence: str) -> None:
         """Note a difference that another one led to."""
-        number, stamp = len(self.rows) + 1, self.case.stamps[row]
+        number, stamp = self._number(), self.case.stamps[row]
         first = origin.follows or origin.number
         self.rows.append(
             Difference(number, stamp, "live", what, expected, found, origin.causes, evidence, follows=first)
         )
+
+    def _number(self) -> int:
+        return self.after + len(self.rows) + 1
 
 
 def near(a: float, b: float) -> bool:

@@ -23,10 +23,23 @@ from tasks.broker.matching import exact
 from tasks.orders.order import Status
 from tasks.sweep.costs import Costs
 
+#: Differences that set positions apart, and not cash alone.
+_MOVES = ("decision", "fill", "quantity", "bar")
 
-def explain(case: Case, script: Script, live: Replayed, sweep: Sequence[PathFill]) -> list[Difference]:
-    """Return every difference between the sweep and the live path in the order of bars, each with its cause."""
-    found, account = Findings(case), Account(case.costs.initial_cash)
+
+def explain(
+    case: Case, script: Script, live: Replayed, sweep: Sequence[PathFill], *, after: int = 0
+) -> list[Difference]:
+    """Return every difference between the sweep and the live path in the order of bars, each with its cause.
+
+    Args:
+        case: What was traded.
+        script: What the live path met.
+        live: What it did.
+        sweep: What research did.
+        after: How many differences were numbered before these.
+    """
+    found, account = Findings(case, after=after), Account(case.costs.initial_cash)
     planned = {fill.bar - 1: fill for fill in sweep}
     for row in range(case.first, len(case.stamps) - 1):
         decision, order, fill = live.decisions.get(row), live.orders.get(row), planned.get(row)
@@ -169,7 +182,7 @@ class _Step:
         if not order.order.fills:
             return
         case, quantity = self.found.case, order.order.filled_quantity * order.order.request.side.sign
-        made = f"{order.order.request.side} {abs(quantity):f}"
+        made = f"{order.order.request.side} {abs(quantity):.12g}"
         if self._is_apart():
             self._follow("fill", "none", made)
         elif not case.market.tradable[self.row + 1]:
@@ -195,8 +208,8 @@ class _Step:
             self.found.add(self.row, "fill", told(fill), "none", [Cause.LATENCY], why)
             return
         if done.filled_quantity < done.request.quantity:
-            why = f"the broker filled {done.filled_quantity:f} of {done.request.quantity:f}: {done.reason}"
-            asked, got = f"{done.request.quantity:f}", f"{done.filled_quantity:f}"
+            asked, got = f"{done.request.quantity:.12g}", f"{done.filled_quantity:.12g}"
+            why = f"the broker filled {got} of {asked}: {done.reason}"
             self.found.add(self.row, "quantity", asked, got, [Cause.PARTIAL], why)
         if done.fills:
             self._compare_fills(order, fill)
@@ -204,7 +217,7 @@ class _Step:
     def _compare_rejected(self, order: LiveOrder, fill: PathFill) -> None:
         """Explain an order that the broker refused, or that went the other way."""
         request, decision, terms = order.order.request, self.decision, self.script.terms
-        made = f"{request.side} {request.quantity:f} {order.order.status}"
+        made = f"{request.side} {request.quantity:.12g} {order.order.status}"
         rejected = order.order.status is Status.REJECTED
         if rejected and decision is not None and decision.equity is not None and decision.price is not None:
             value, cash = request.quantity * decision.price, decision.equity - decision.position * decision.price
@@ -229,7 +242,8 @@ class _Step:
         if late:
             took_s = (moment - order.decided_at).total_seconds()
             why = f"asked for at {order.decided_at:%H:%M:%S}, filled {took_s:g} s later"
-            self.found.add(self.row, "bar", f"{case.stamps[fill.bar]}", f"{moment}", [Cause.LATENCY], why)
+            expected, found = (f"{stamp:%Y-%m-%d %H:%M}" for stamp in (case.stamps[fill.bar], moment))
+            self.found.add(self.row, "bar", expected, found, [Cause.LATENCY], why)
         if not near(float(price), fill.price):
             self._explain_price(float(price), fill, case.stamps.index(moment) if late else fill.bar)
         rate = float(done.fees / (price * done.filled_quantity)) * 1e4
@@ -257,7 +271,7 @@ class _Step:
         asked = request.side.sign * request.quantity
         if near(float(asked), fill.quantity):
             return
-        expected, found = f"{fill.quantity:.12g}", f"{asked:f}"
+        expected, found = f"{fill.quantity:.12g}", f"{asked:.12g}"
         if decision is None or decision.price is None or self._asked_by_rule(decision) != asked:
             why = "the sizing rule does not give what live asked for"
             self.found.add(self.row, "quantity", expected, found, [Cause.UNEXPLAINED], why)
@@ -299,7 +313,9 @@ class _Step:
     def _follow(self, what: str, expected: str, found: str, why: str = "") -> None:
         """Note what the differences so far led to: the newest where positions are apart, the first where cash is."""
         decision, apart = self.decision, self.found.apart
+        moved = [one for one in apart if one.what in _MOVES]
         held = decision is None or self.account.holds(decision)
-        origin = apart[0] if held and apart[-1].timestamp != self.found.case.stamps[self.row] else apart[-1]
-        state = "" if decision is None else f"live held {decision.position:f}, research {self.account.position:.12g}"
+        here = moved and moved[-1].timestamp == self.found.case.stamps[self.row]
+        origin = moved[-1] if moved and (here or not held) else apart[0]
+        state = "" if decision is None else f"live held {decision.position:.12g}, research {self.account.position:.12g}"
         self.found.follow(self.row, what, expected, found, origin, "; ".join(filter(None, (why, state))))

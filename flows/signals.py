@@ -177,7 +177,7 @@ class StrategyDriver:
         history: pl.DataFrame,
     ) -> None:
         self._strategy = get(strategy_name)
-        self._params = _checked(self._strategy, params)
+        self._params = checked_params(self._strategy, params)
         self._symbol, self._interval, self._sizing = symbol, interval, sizing
         self._bars = as_bars(history)
         self._tried: tuple[datetime, Decimal] | None = None
@@ -287,7 +287,8 @@ def views_of(strategy: Strategy, params: Params, bars: pl.DataFrame) -> np.ndarr
     return entries.astype(np.int8) - exits.astype(np.int8)
 
 
-def _checked(strategy: Strategy, params: Mapping[str, Any]) -> Params:
+def checked_params(strategy: Strategy, params: Mapping[str, Any]) -> Params:
+    """Return the parameter set, the strategy's defaults for those left out; raises `InputError` where it refuses."""
     try:
         return strategy.params(**params)
     except ValidationError as error:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,12 +14,27 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.parity_faults import FAULTS, attribute, clean_case, clean_differences, clean_script, run_live
+from benchmarks.parity_faults import (
+    FAULTS,
+    START,
+    attribute,
+    clean_case,
+    clean_differences,
+    clean_script,
+    run_live,
+    walk,
+)
+from flows.parity import parity
 from flows.parity_causes import Cause, Difference
 from flows.parity_compare import compare_engines, explain
 from flows.parity_paths import Case, equity_of, event_fills, sweep_fills
-from flows.parity_replay import Script
-from tasks.errors import InputError
+from flows.parity_question import Conditions, ParitySummary
+from flows.parity_replay import Script, terms_of
+from flows.parity_run import DIFFERENCES, PATHS, RUNS
+from flows.settings import Settings, use
+from lake.store import Lake
+from tasks.errors import DataError, InputError
+from tasks.sweep.costs import Costs
 
 
 def own(rows: list[Difference]) -> Counter[tuple[Cause, ...]]:
@@ -119,3 +137,81 @@ def test_a_period_begins_after_the_warm_up() -> None:
     """A period whose first signals nobody could trust is refused, with the number of bars it lacks."""
     with pytest.raises(InputError, match="warm-up"):
         clean_case(20, 1, slow=100)
+
+
+DAY = date(2026, 3, 3)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Record two days of bars in a lake, the second with some corrected afterwards, and point the flows at it."""
+    folder = tmp_path_factory.mktemp("parity")
+    settings = Settings(lake_root=str(folder / "lake"), report_dir=folder / "reports", state_dir=folder / "state")
+    bars, span = walk(1_700, 4), {"symbol": "BTCUSDT", "interval": "1m", "start": START, "end": START + timedelta(2)}
+    lake = Lake(settings.lake_root)
+    lake.write_bars(bars, **span)
+    moved = bars[1_500:].gather_every(20).with_columns(pl.col("close") * 1.02, pl.col("high") * 1.03)
+    lake.write_bars(moved, **span)
+    with use(settings):
+        yield settings
+
+
+def ask_parity(**told: object) -> ParitySummary:
+    """Run the flow over the second day."""
+    windows = {"fast": 3, "slow": 8}
+    return asyncio.run(parity.fn("BTCUSDT", start=DAY, end=DAY + timedelta(1), params=windows, **told))  # type: ignore[arg-type]
+
+
+def test_the_flow_explains_a_recorded_day(recorded: Settings) -> None:
+    """What was restated after the fact is found out; run, differences and paths are in the lake, the page is there."""
+    done = ask_parity()
+    assert (done.decisions, done.unexplained) == (259, 0)
+    assert done.decisions_equal < done.decisions
+    assert done.causes.startswith("data revision ")
+    lake = Lake(recorded.lake_root)
+    rows = {
+        table: lake.scan(table).filter(pl.col("run_id") == done.run_id).collect()
+        for table in (RUNS, DIFFERENCES, PATHS)
+    }
+    assert rows[RUNS].height == 1
+    assert rows[DIFFERENCES].filter(pl.col("follows").is_null())["cause"].unique().to_list() == ["data revision"]
+    assert rows[PATHS].height == 260
+    assert "data revision" in Path(done.page).read_text(encoding="utf-8")
+    assert Path(done.journal).exists()
+
+
+def test_a_clean_question_has_no_difference_and_the_same_name_twice(recorded: Settings) -> None:
+    """On the newest values alone everything is equal; asked again, the same run is replaced, not doubled."""
+    first = ask_parity(conditions=Conditions(as_first_seen=False))
+    again = ask_parity(conditions=Conditions(as_first_seen=False))
+    assert (first.run_id, first.causes, first.fills_equal) == (again.run_id, "", again.fills)
+    assert first.fills > 10
+    kept = Lake(recorded.lake_root).scan(RUNS).filter(pl.col("run_id") == first.run_id).collect()
+    assert kept.height == 1
+
+
+def test_conditions_are_what_the_replay_meets(recorded: Settings) -> None:
+    """Latency, a dearer broker, a thin market and a tight limit are each found as what they are."""
+    done = ask_parity(conditions=Conditions(as_first_seen=False, latency_s=9, fee_bps=6, max_volume_share=0.5))
+    assert {"latency", "fee", "partial fill"} <= {part.rsplit(" ", 1)[0] for part in done.causes.split(", ")}
+    assert done.unexplained == 0
+    tight = ask_parity(conditions=Conditions(as_first_seen=False, max_order_fraction=0.05))
+    assert tight.causes == f"risk block {tight.fills // 2}"
+
+
+def test_what_is_unexplained_fails_the_run(recorded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A difference without a cause is an error that says where to look, after everything was kept."""
+    odd = replace(terms_of(clean_case(60, 1)), slippage_bps=Decimal(30))
+    monkeypatch.setattr("flows.parity_run.terms_of", lambda case, **changed: odd)
+    with pytest.raises(DataError, match="without"):
+        ask_parity(conditions=Conditions(as_first_seen=False), costs=Costs(fraction=0.5))
+    runs = Lake(recorded.lake_root).scan(RUNS).filter(pl.col("unexplained") > 0).collect()
+    assert runs.height == 1
+
+
+def test_nothing_to_compare_is_the_callers_error(recorded: Settings) -> None:
+    """Days without bars, and costs the paper broker does not charge, are refused with what to do."""
+    with pytest.raises(InputError, match="run the backfill"):
+        asyncio.run(parity.fn("ETHUSDT", start=DAY, end=DAY + timedelta(1)))
+    with pytest.raises(InputError, match="fixed_fee"):
+        ask_parity(costs=Costs(fixed_fee=1.0))
