@@ -88,7 +88,7 @@ def fills(
 def simulate(bars: SweepBars, entries: np.ndarray, exits: np.ndarray, costs: Costs, segment: slice) -> Simulated:
     """Run (columns, bars) boolean signals over the bars of `segment`, each column from `costs.initial_cash`."""
     entries, exits = entries[:, segment], exits[:, segment]
-    columns, rows = entries.shape
+    columns = len(entries)
     tradable = bars.tradable[segment].copy()
     tradable[0] = False
     if costs.worked:
@@ -96,7 +96,7 @@ def simulate(bars: SweepBars, entries: np.ndarray, exits: np.ndarray, costs: Cos
     else:
         told = _orders_with_stops if costs.stopped else _orders
         orders = told(fills(entries, exits, tradable, costs.direction), bars, segment, tradable, costs)
-    return _account(orders, bars.closes[segment], rows, columns, costs, bars.periods_per_year)
+    return account(orders, bars, costs, segment, columns)
 
 
 _Signals = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -176,9 +176,9 @@ def _simulate(signals: _Signals, costs: Costs, slippage: np.ndarray, sizes: np.n
     return orders
 
 
-def _account(
-    orders: np.ndarray, closes: np.ndarray, rows: int, columns: int, costs: Costs, periods_per_year: float
-) -> Simulated:
+def account(orders: np.ndarray, bars: SweepBars, costs: Costs, segment: slice, columns: int) -> Simulated:
+    """Value accounts by their order records: whatever made them, each column starts from `costs.initial_cash`."""
+    closes, rows = bars.closes[segment], segment.stop - segment.start
     shape, cash = (rows, columns), np.full(columns, costs.initial_cash)
     by_column = records.col_map(np.ascontiguousarray(orders["col"]), columns, engine=_ENGINE)
     grid = np.ascontiguousarray(np.broadcast_to(closes[:, None], shape))
@@ -191,7 +191,7 @@ def _account(
     changes = returns_of.returns(values, cash, engine=_ENGINE)
     figures = np.empty((columns, 5))
     figures[:, 0] = values[-1] / costs.initial_cash - 1
-    figures[:, 1] = _sharpe(changes, periods_per_year)
+    figures[:, 1] = _sharpe(changes, bars.periods_per_year)
     figures[:, 2] = np.minimum(returns_of.max_drawdown(changes, engine=_ENGINE), 0.0)
     figures[:, 3] = np.bincount(trades["col"], minlength=columns)
     wins = np.bincount(trades["col"], weights=trades["pnl"] > 0, minlength=columns)

@@ -18,6 +18,7 @@ from tasks.strategies.registry import get
 from tasks.sweep import engine, run
 from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
+from tasks.sweep.events import follow_signals
 from tasks.sweep.fused import plan_chunks, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import SweepBars, prepare_bars
@@ -161,6 +162,24 @@ def test_three_engines_agree_whatever_the_bars_and_costs(
     _, worth = trade_bar_by_bar(*by_hand(prepared, *(axis[0] for axis in values.values())), prepared, costs)
     assume(min(worth) > 0.05 * costs.initial_cash)  # the loop knows no insolvency; the two engines' is tested below
     assert_equal_trades(prepared, strategy, values, by_hand, costs)
+
+
+@pytest.mark.parametrize("direction", ["long", "short", "both"])
+@pytest.mark.parametrize("stops", [{}, {"stop_loss": 0.01, "take_profit": 0.02}], ids=["plain", "stops"])
+def test_both_of_vectorbts_simulators_agree(bars, direction, stops) -> None:
+    """What `from_signals` can say, the order-level simulation says as well: the same orders, record by record."""
+    prepared = prepare_bars(bars(400, drop=(50, 51)), "1m")
+    costs = Costs(direction=direction, fixed_fee=1.0, slippage_range=0.1, **stops)
+    rng, span = np.random.default_rng(4), slice(0, len(prepared))
+    entries, exits = rng.random((2, 3, len(prepared))) < 0.1
+    tradable = prepared.tradable.copy()
+    orders = follow_signals(run.views(entries, exits, tradable), prepared, span, tradable, costs)
+    expected = run.simulate(prepared, entries, exits, costs, span)
+    found = run.account(orders, prepared, costs, span, 3)
+    assert len(expected.trades) > 40
+    for name in ("col", "entry_idx", "exit_idx", "direction", "size", "entry_price", "exit_price", "pnl"):
+        np.testing.assert_allclose(found.trades[name], expected.trades[name], rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(found.figures, expected.figures, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("direction", ["long", "short"])
