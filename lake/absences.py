@@ -137,19 +137,16 @@ def runs(grid: np.ndarray, end: int, codes: np.ndarray, answers: np.ndarray) -> 
     key = codes.astype(np.int64) << 32 | answers
     first = np.flatnonzero(np.diff(key, prepend=~key[:1]))
     last = np.append(first[1:], len(grid)).astype(np.int64)
-    bounds = np.append(grid, end)
-    rows = pl.DataFrame(
-        {
-            "start": bounds[first],
-            "end": bounds[last],
-            "reason": [_REASONS[code].value if code >= 0 else None for code in codes[first]],
-            "bars": last - first,
-            "confirmations": answers[first],
-        },
-        schema_overrides={"reason": pl.String},
-    )
-    stamps = [pl.from_epoch(side, "us").dt.replace_time_zone("UTC") for side in ("start", "end")]
-    return rows.filter(pl.col("reason").is_not_null()).with_columns(stamps).cast(ABSENCES)  # type: ignore[arg-type]
+    absent = codes[first] >= 0
+    first, last, bounds = first[absent], last[absent], np.append(grid, end)
+    columns = {
+        "start": pl.Series(bounds[first]).cast(TIMESTAMP),
+        "end": pl.Series(bounds[last]).cast(TIMESTAMP),
+        "reason": [_REASONS[code].value for code in codes[first]],
+        "bars": last - first,
+        "confirmations": answers[first],
+    }
+    return pl.DataFrame(columns, schema=ABSENCES)
 
 
 def to_fetch(absences: pl.DataFrame) -> list[tuple[datetime, datetime]]:

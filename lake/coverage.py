@@ -236,12 +236,9 @@ def _cut(record: tuple, start: datetime, end: datetime) -> Iterable[tuple]:
 
 
 def _segments(rows: pl.DataFrame, kind: str) -> Segments:
-    chosen = (
-        rows.filter(pl.col("kind") == kind)
-        .select("start", "end", "count")
-        .with_columns(pl.col("start", "end").dt.timestamp("us"))
-    )
-    return Segments.of(chosen.iter_rows())
+    chosen = rows.filter(pl.col("kind") == kind) if rows.height else rows
+    sides = (_microseconds(chosen["start"]).tolist(), _microseconds(chosen["end"]).tolist())
+    return Segments.of(zip(*sides, chosen["count"].to_list(), strict=True))
 
 
 def _as_records(segments: Segments, symbol: str, kind: str, now: datetime, detail: str) -> pl.DataFrame:
@@ -260,7 +257,7 @@ def _table(interval: str) -> str:
 
 
 def _microseconds(opens: pl.Series) -> np.ndarray:
-    return opens.dt.timestamp("us").to_numpy()
+    return opens.to_numpy().view(np.int64)
 
 
 def _as_microseconds(moment: datetime) -> int:

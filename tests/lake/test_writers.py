@@ -130,7 +130,7 @@ def test_a_killed_writer_leaves_a_readable_table(root: Path) -> None:
     """Killed with no warning at random moments, the table holds whole rounds, at most one more than were reported."""
     moments, done = random.Random(3), 0  # seeded, no secret
     for _ in range(3):
-        process = start_writer(root, 0, 40)
+        process = start_writer(root, 0, 20)
         assert process.stdout is not None
         for _ in range(moments.randrange(1, 12)):
             done = max(done, int(process.stdout.readline()) + 1)
@@ -144,8 +144,8 @@ def test_a_killed_writer_leaves_a_readable_table(root: Path) -> None:
         assert (bars.height - 1) // 2 in (done, done + 1)
         assert (bars.height - 1) % 2 == 0
     lake = Lake(root)
-    process = start_writer(root, 0, 40)
+    process = start_writer(root, 0, 20)
     process.communicate(timeout=60)
-    assert lake.read_bars("BTCUSDT", "1m").height == 81
+    assert lake.read_bars("BTCUSDT", "1m").height == 41
     close = revisions(lake, "1m").filter(column="close")
     assert close["old"][1:].to_list() == close["new"][:-1].to_list()
