@@ -13,7 +13,7 @@ from flows.adhoc import flow
 from flows.events import record_asset, tell_partitions_rejected
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbol, Symbols, span
 from flows.settings import Settings, load
-from flows.steps import Progress, key_of, log, publish_link, publish_table, step
+from flows.steps import Progress, key_of, log, publish_file, publish_table, step
 from flows.vendor import calendar_of, market_of
 from lake.coverage import Ledger
 from lake.store import Lake
@@ -147,8 +147,10 @@ async def _publish_docs(settings: Settings, interval: str, first: datetime, last
     folder = settings.report_dir.absolute()
     docs = await step(write_data_docs, settings.lake_root, interval, str(folder / "data-docs" / interval))
     days = await step(write_quality_calendar, settings.lake_root, interval, first, last, str(folder))
-    await publish_link(key_of("data-docs", interval), Path(docs).as_uri(), "Data Docs", "Great Expectations' own pages")
-    await publish_link(key_of("quality-calendar", interval), Path(days).as_uri(), "Calendar", "Quality day by day")
+    held = str(Path(docs).parent / "quarantine.html")
+    await publish_file(key_of("data-docs", interval), docs, "Great Expectations' own pages", "Data Docs")
+    await publish_file(key_of("quarantine", interval), held, "Rejected bars, and how to release them", "Quarantine")
+    await publish_file(key_of("quality-calendar", interval), days, "Quality day by day", "Calendar")
 
 
 def _headline(receipt: LakeReceipt) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from flows.adhoc import flow
 from flows.backfill import Backfilled, backfill
@@ -24,7 +23,7 @@ from flows.parameters import (
 )
 from flows.quality import quality
 from flows.settings import Settings, load
-from flows.steps import key_of, log, publish_link, publish_markdown, publish_table, step, subflow
+from flows.steps import key_of, log, publish_file, publish_markdown, publish_table, step, subflow
 from flows.sweep import sweep
 from tasks.errors import RejectedDataError
 from tasks.quality.verdicts import Verdict
@@ -131,15 +130,13 @@ async def _report(settings: Settings, found: list[SweepSummary]) -> list[str]:
         paths.append(await step(write_report, root, line.run_id, folder))
         words = (line.symbol, line.interval, line.strategy)
         await publish_markdown(key_of("verdict", *words), await step(summarise_run, root, line.run_id), line.verdict)
-        await _link(key_of("report", *words), paths[-1], line.verdict)
+        await publish_file(key_of("report", *words), paths[-1], line.verdict)
     if 2 <= len(found) <= MOST_COMPARED:
         paths.append(await step(write_comparison, root, [line.run_id for line in found], folder))
-        await _link(key_of("comparison", found[0].interval, found[0].strategy), paths[-1], "All symbols on one page")
+        await publish_file(
+            key_of("comparison", found[0].interval, found[0].strategy), paths[-1], "All symbols on one page"
+        )
     return paths
-
-
-async def _link(key: str, path: str, description: str) -> None:
-    await publish_link(key, Path(path).as_uri(), Path(path).name, description)
 
 
 @contextmanager

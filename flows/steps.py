@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -139,6 +140,11 @@ async def publish_markdown(key: str, text: str, description: str) -> None:
     """Publish text as a markdown artifact of this run."""
     if is_orchestrated():
         await acreate_markdown_artifact(key=key, markdown=text, description=description)
+
+
+async def publish_file(key: str, path: str, description: str, text: str | None = None) -> None:
+    """Publish a link to a file that this run wrote, under the file's name or other words."""
+    await publish_link(key, Path(path).as_uri(), text or Path(path).name, description)
 
 
 async def publish_link(key: str, address: str, text: str, description: str) -> None:

@@ -39,7 +39,10 @@ MAX_ROW_PAGES = 20
 
 _SCRIPTS = re.compile(r"<script\b.*?</script>", re.IGNORECASE | re.DOTALL)
 _STYLES = re.compile(r"<style\b.*?</style>", re.IGNORECASE | re.DOTALL)
-_REMOTE = re.compile(r"<(?:link|img)\b[^>]*\b(?:href|src)=[\"'](?:https?:)?//[^>]*>", re.IGNORECASE)
+#: Files from the network, and those of the static folder, which is left out.
+_FILES = re.compile(
+    r"<(?:link|img)\b[^>]*\b(?:href|src)=[\"'](?:(?:https?:)?//|(?:\.\./)*static/)[^>]*>", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def build_docs(lake: Lake, interval: str, out_dir: Path) -> Path:
 
 def offline(page: str) -> str:
     """Return a page of Great Expectations without scripts and anything remote, in our own style."""
-    for pattern in (_SCRIPTS, _STYLES, _REMOTE):
+    for pattern in (_SCRIPTS, _STYLES, _FILES):
         page = pattern.sub("", page)
     return page.replace("</head>", f"<style>{style_sheet()}</style></head>", 1)
 

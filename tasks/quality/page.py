@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,11 @@ def _partition(row: Mapping[str, Any], bars: pl.DataFrame) -> dict[str, object]:
         & (pl.col("partition_start") == row["partition_start"])
         & (pl.col("partition_end") == row["partition_end"])
     )
+    findings = json.loads(row["findings_json"])
+    status = "released" if row["released"] else "rejected"
     return {
+        "words": " ".join([row["symbol"], status, *(finding["rule"] for finding in findings)]).lower(),
+        "command": _release_command(row),
         "anchor": f"{row['symbol']}-{row['partition_start']:%Y-%m-%d}",
         "symbol": row["symbol"],
         "start": _moment(row["partition_start"]),
@@ -74,7 +79,7 @@ def _partition(row: Mapping[str, Any], bars: pl.DataFrame) -> dict[str, object]:
         "reason": row["release_reason"],
         "released_by": row["released_by"],
         "released_at": _moment(row["released_at"]),
-        "findings": json.loads(row["findings_json"]),
+        "findings": findings,
         "count": row["rows"],
         "expected": row["expected_rows"],
         "checked_at": _moment(row["checked_at"]),
@@ -83,6 +88,14 @@ def _partition(row: Mapping[str, Any], bars: pl.DataFrame) -> dict[str, object]:
         "rows": [_bar(bar) for bar in own.head(MAX_ROWS).iter_rows(named=True)],
         "left_out": max(own.height - MAX_ROWS, 0),
     }
+
+
+def _release_command(row: Mapping[str, Any]) -> str:
+    """Return what a person types to release the partition, in whole days; reason and name are theirs to give."""
+    last = row["partition_end"] + timedelta(days=1, microseconds=-1)
+    span = f"--start {row['partition_start']:%Y-%m-%d} --end {last:%Y-%m-%d}"
+    words = f"{shlex.quote(row['symbol'])} --interval {row['interval']} {span}"
+    return f"klinehouse release --symbol {words} --reason '…' --released-by '…'"
 
 
 def _bar(bar: Mapping[str, Any]) -> dict[str, object]:

@@ -42,7 +42,7 @@ def sound_bars(
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_bars() -> Make:
     """Return the maker of sound bars."""
     return sound_bars

@@ -14,7 +14,7 @@ from lake.store import Lake
 from tasks.quality import verdicts
 from tasks.quality.calendar import DAYS, quality_calendar
 from tasks.quality.plan import Market
-from tasks.quality.task import check_lake, check_partition, release_partitions, write_data_docs
+from tasks.quality.task import check_lake, check_partition, release_partitions
 
 STEP = timedelta(minutes=30)
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -76,12 +76,3 @@ def test_closed_days_have_no_row(lake: Lake) -> None:
     assert set(_of(days, "NYSE", "rows")) == {0}
     assert set(_of(days, "NYSE", "expected_rows")) == {13}
     assert set(_of(days, "NYSE", "absence")) == {"not_fetched"}
-
-
-def test_data_docs_are_built_through_the_door(lake: Lake, tmp_path: Path) -> None:
-    """The door returns the path of the first page, ready for a Prefect artifact."""
-    root = str(lake.location.uri)
-    check_lake.fn(root, "30m", as_of=END + STEP)
-    path = Path(write_data_docs.fn(root, "30m", str(tmp_path / "docs")))
-    assert path.name == "index.html"
-    assert (path.parent / "quarantine.html").is_file()
