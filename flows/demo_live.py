@@ -42,7 +42,7 @@ def main(seconds: float = SECONDS) -> int:
 
     from flows.settings import Settings, use
 
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))  # warnings and worse
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # what halts trading, and worse
     folder = Path("data/demo-live") / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     settings = Settings(
         market="simulator",

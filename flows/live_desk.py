@@ -128,7 +128,7 @@ class LiveDesk:
             self._interval,
             lake=self._lake,
             market_now=self._vendor.now,
-            is_open=self._is_open,
+            is_open=lambda symbol, moment: self._calendars[symbol].is_open(moment),
         )
         last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
         epoch_s = self._session.epoch_ms / 1000.0

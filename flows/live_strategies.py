@@ -80,7 +80,7 @@ class Strategies:
         trader: The account, and where wishes go.
         market_now: The market's time.
         wall_now: Ours.
-        is_open: Whether a symbol trades now.
+        is_open: Whether a symbol trades at a moment.
         dead_man_s: How long a strategy may be silent.
     """
 
@@ -94,7 +94,7 @@ class Strategies:
         trader: Trader,
         market_now: Callable[[], datetime],
         wall_now: Callable[[], datetime],
-        is_open: Callable[[str], bool],
+        is_open: Callable[[str, datetime], bool],
         dead_man_s: float = DEAD_MAN_S,
     ) -> None:
         self._account, self._symbols = account, list(symbols)
@@ -103,6 +103,7 @@ class Strategies:
         self._market_now, self._wall_now, self._is_open = market_now, wall_now, is_open
         self._dead_man_s = dead_man_s
         self._runs: dict[str, _Run] = {}
+        self._seen: dict[str, datetime] = {}
         self._beats = dict.fromkeys(self._symbols, monotonic())
         self._stopping = False
 
@@ -126,10 +127,11 @@ class Strategies:
         run = self._runs.get(symbol)
         if run is None:
             await self._begin(symbol, end)
-            return
-        bars = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, run.next_open, end)
-        if bars.height and not run.broken:
-            await self._hand(symbol, run, bars)
+        else:
+            bars = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, run.next_open, end)
+            if bars.height and not run.broken:
+                await self._hand(symbol, run, bars)
+        self._seen[symbol] = end  # also where the vendor has no bar: nobody traded, and that is no silence
 
     def stop(self) -> None:
         """Propose nothing more."""
@@ -166,7 +168,8 @@ class Strategies:
 
     def _silent_s(self, symbol: str) -> float:
         run, due = self._runs.get(symbol), self._step.closed_end(self._market_now() - _DUE_AFTER)
-        if not self._is_open(symbol) or (run is not None and not run.broken and run.next_open >= due):
+        is_due = self._is_open(symbol, due - timedelta(seconds=1)) and self._seen.get(symbol, EPOCH) < due
+        if not is_due and not (run and run.broken):
             self._beats[symbol] = monotonic()
         return monotonic() - self._beats[symbol]
 
@@ -175,6 +178,7 @@ class Strategies:
         first = end - min(step * _MOST_HISTORY, end - EPOCH)
         history = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, first, end)
         if not history.height:
+            log.warning("strategy.no_bars", symbol=symbol, interval=self._interval)
             return
         driver = await asyncio.to_thread(self._driver, symbol, history)
         self._runs[symbol] = _Run(driver, self._step.next(history["timestamp"][-1]))

@@ -73,7 +73,7 @@ class LiveTrading:
         *,
         lake: Lake,
         market_now: Callable[[], datetime],
-        is_open: Callable[[str], bool],
+        is_open: Callable[[str, datetime], bool],
     ) -> int:
         """Put the plan's strategy in front of the desk; return the bars it wants to begin with, 0 without one.
 

@@ -5,7 +5,7 @@ Kept up to date order by order, so that a look costs the same after a million of
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -39,15 +39,19 @@ class AccountView:
     def __init__(self, account: Account, market: Callable[[str], Market]) -> None:
         self._account, self._market = account, market
         self._orders = account.journal.state.orders
-        self._counted: dict[str, tuple[Fill, ...]] = dict.fromkeys(account.journal.state.orders, ())
+        self._counted: dict[str, tuple[Fill, ...]] = {}
         self._newest: dict[str, datetime] = {}
         self._ended: deque[str] = deque(maxlen=_RECENT)
         self._fills: deque[tuple[Order, Fill]] = deque(maxlen=_RECENT)
         self.positions: dict[str, Position] = {}
-        for symbol in {order.request.symbol for order in self._mine()}:
-            self._fold(symbol)
-        earlier = sorted(((fill, order) for order in self._mine() for fill in order.fills), key=_when)
-        self._fills.extend((order, fill) for fill, order in earlier[-_RECENT:])
+        earlier: defaultdict[str, list[tuple[Fill, Order]]] = defaultdict(list)
+        for order in self._mine():
+            self._counted[order.request.client_order_id] = order.fills
+            earlier[order.request.symbol].extend((fill, order) for fill in order.fills)
+        for symbol, fills in earlier.items():
+            self._fold(symbol, fills)
+        newest = sorted((one for fills in earlier.values() for one in fills[-_RECENT:]), key=_when)[-_RECENT:]
+        self._fills.extend((order, fill) for fill, order in newest)
         self._ended.extend(order.request.client_order_id for order in self._mine() if order.is_terminal)
         self.orders = self.filled = 0
 
@@ -64,7 +68,9 @@ class AccountView:
         last = self._newest.get(symbol)
         self._counted[identifier] = order.fills
         if order.fills[: len(known)] != known or any(last and fill.timestamp < last for fill in new):
-            self._fold(symbol)  # one was taken back, or came late: an average depends on the order of fills
+            # One was taken back, or came late: an average depends on the order of fills.
+            mine = (one for one in self._mine() if one.request.symbol == symbol)
+            self._fold(symbol, [(fill, one) for one in mine for fill in one.fills])
         else:
             for fill in new:
                 held = self.positions.get(symbol, Position())
@@ -111,11 +117,9 @@ class AccountView:
     def _mine(self) -> Iterable[Order]:
         return (order for order in self._orders.values() if order.request.account == self._account.name)
 
-    def _fold(self, symbol: str) -> None:
-        mine = [order for order in self._mine() if order.request.symbol == symbol]
-        fills = sorted(((fill, order) for order in mine for fill in order.fills), key=_when)
+    def _fold(self, symbol: str, fills: list[tuple[Fill, Order]]) -> None:
+        fills.sort(key=_when)
         self.positions[symbol] = fold((order.request.side, fill) for fill, order in fills)
-        self._counted |= {order.request.client_order_id: order.fills for order in mine}
         if fills:
             self._newest[symbol] = fills[-1][0].timestamp
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from flows.live_account import open_account
+from flows.live_account import Account, open_account
 from flows.live_alerts import AlertSender
 from flows.live_desk import LiveDesk
 from flows.live_plan import TradingPlan
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: i
 
 
 @asynccontextmanager
-async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings]]:
+async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
     """Run the live side on a simulated market where bars close every two seconds, as the flow does."""
     settings = Settings(
         _env_file=None,  # type: ignore[call-arg]
@@ -55,7 +55,7 @@ async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings]]:
     ):
         desk = LiveDesk(settings, vendor, SYMBOLS, "1m", MonitorPolicy(), alerts, account, switch)
         running = asyncio.create_task(desk.run(stop))
-        yield desk, settings
+        yield desk, settings, account
         stop.set()
         await asyncio.wait_for(running, 20.0)
 
@@ -87,7 +87,7 @@ def resting(price: Decimal) -> Proposal:
 
 async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> None:
     """The page shows fills as they happen; after HALT the open order is cancelled and none is sent any more."""
-    async with live(tmp_path) as (desk, settings):
+    async with live(tmp_path) as (desk, settings, account):
         trading, orders = desk.trading, desk.trading.desk
         await _until(lambda: trading.view.filled > 0)
         async with browser(settings, "dark") as page:
@@ -106,7 +106,7 @@ async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> N
             await page.wait_for_selector("#orders .status.canceled")
             await page.wait_for_selector("#working .none")
             await picture(page, "halted")
-        state = trading.view._account.journal.state
+        state = account.journal.state
         assert state.orders[identifier].status is Status.CANCELED
         sent = _sent(state.orders.values())
         asked = trading.strategies.describe()

@@ -69,7 +69,7 @@ class Desk:
             trader=self.trader,
             market_now=lambda: self.now,
             wall_now=lambda: self.now,
-            is_open=lambda symbol: self.is_open,
+            is_open=lambda symbol, moment: self.is_open,
             dead_man_s=dead_man_s,
         )
 
@@ -141,10 +141,12 @@ async def test_a_strategy_that_fails_halts(tmp_path: Path, broker: PaperBroker, 
     await desk.close(FIRST + 5 * MINUTE, [121.0])
     assert desk.trader.halts == [f"the strategy on {SYMBOL} failed: ZeroDivisionError: no volume"]
     assert desk.told()["broken"] == "ZeroDivisionError: no volume"
+    before = desk.strategies._beats[SYMBOL]
+    assert (desk.told()["bars"], desk.strategies._beats[SYMBOL]) == (0, before)
 
 
 async def test_silence_halts(tmp_path: Path, broker: PaperBroker) -> None:
-    """A strategy that lacks a bar for too long halts trading; a closed market is no silence."""
+    """A strategy that nobody asks for too long halts trading; a closed market or one without trades is no silence."""
     desk = Desk(tmp_path, broker, dead_man_s=0.02)
     await desk.close(FIRST, FALLING)
     assert desk.told()["silent_s"] == 0.0
@@ -154,7 +156,9 @@ async def test_silence_halts(tmp_path: Path, broker: PaperBroker) -> None:
     assert set(desk.trader.halts) == {f"the strategy on {SYMBOL} has been silent for more than 0.02 s"}
     desk.trader.halts.clear()
     desk.is_open = False
-    desk.strategies._silent_s(SYMBOL)
+    assert desk.told()["silent_s"] == 0.0
+    desk.is_open = True
+    await desk.strategies.take(SYMBOL)  # nobody traded in that minute
     assert desk.told()["silent_s"] == 0.0
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from flows.live_switch import KillSwitch, forward, pid_path
+from flows.live_view import AccountView
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
-from tasks.orders.account import TradingState
-from tasks.orders.order import Side, Status
+from tasks.orders.account import Market, TradingState
+from tasks.orders.order import Fill, Order, Side, Status
+from tasks.orders.position import fold
 from tests.flows.live_rig import LiveRig, market_desk, opened, trading
 from tests.flows.trading_rig import SYMBOL, proposal
 
@@ -48,6 +51,28 @@ async def test_the_book_the_stream_brings_is_the_book_that_fills(tmp_path: Path)
     async with trading(tmp_path) as rig:
         assert rig.told()["profit"] == told["profit"]
         assert rig.told()["fills"] == told["fills"]
+
+
+async def test_profit_does_not_depend_on_how_fills_arrive(tmp_path: Path) -> None:
+    """A fill that comes late, or is taken back, leaves the position that all fills in their order make."""
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    fills = [
+        (side, Fill(str(at), Decimal(price), Decimal(1), Decimal("0.1"), noon + timedelta(seconds=at)))
+        for at, (side, price) in enumerate([(Side.BUY, 100), (Side.SELL, 103), (Side.SELL, 105), (Side.BUY, 99)])
+    ]
+    async with opened(tmp_path) as account:
+        view, orders = AccountView(account, lambda symbol: Market(None)), account.journal.state.orders
+        for number in (3, 0, 2, 1):
+            side, fill = fills[number]
+            request = proposal(number, side=side).request("paper")
+            orders[request.client_order_id] = Order(request, Status.FILLED, fills=(fill,))
+            view.take(orders[request.client_order_id])
+        assert view.positions[SYMBOL] == fold(fills)
+        taken_back = Order(request, Status.FILLED)
+        orders[request.client_order_id] = taken_back
+        view.take(taken_back)
+        assert view.positions[SYMBOL] == fold([fills[0], fills[2], fills[3]])
+        assert AccountView(account, lambda symbol: Market(None)).positions == view.positions
 
 
 async def test_nothing_is_entered_on_a_book_that_nobody_vouches_for(tmp_path: Path) -> None:
