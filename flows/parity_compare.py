@@ -23,8 +23,8 @@ from tasks.broker.matching import exact
 from tasks.orders.order import Status
 from tasks.sweep.costs import Costs
 
-#: Differences that set positions apart, and not cash alone.
-_MOVES = ("decision", "fill", "quantity", "bar")
+#: Differences that set positions apart for longer than an order is on its way, and not cash alone.
+_SIZES = ("decision", "fill", "quantity")
 
 
 def explain(
@@ -313,7 +313,8 @@ class _Step:
     def _follow(self, what: str, expected: str, found: str, why: str = "") -> None:
         """Note what the differences so far led to: the newest where positions are apart, the first where cash is."""
         decision, apart = self.decision, self.found.apart
-        moved = [one for one in apart if one.what in _MOVES]
+        sized = [one for one in apart if one.what in _SIZES]
+        moved = (what == "quantity" and sized) or [one for one in apart if one.what in (*_SIZES, "bar")]
         held = decision is None or self.account.holds(decision)
         here = moved and moved[-1].timestamp == self.found.case.stamps[self.row]
         origin = moved[-1] if moved and (here or not held) else apart[0]

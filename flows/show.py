@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from flows.parity_question import ParitySummary
     from flows.research import Researched
     from tasks.sweep.task import SweepSummary
 
@@ -31,6 +32,8 @@ def show(result: Any) -> None:
     """Print what a flow returned: sweeps and research as their headline, other lists as a table, nothing as nothing."""
     if hasattr(result, "sweeps"):
         show_research(result)
+    elif hasattr(result, "decisions_equal"):
+        show_parity(result)
     elif isinstance(result, list) and result and hasattr(result[0], "run_id"):
         console().print(sweep_table(result))
     elif isinstance(result, list) and result and is_dataclass(result[0]):
@@ -46,6 +49,16 @@ def show_research(found: Researched) -> None:
     out.print("Seconds:", ", ".join(f"{stage} {spent:.1f}" for stage, spent in found.seconds.items()), soft_wrap=True)
     for path in found.reports:
         out.print(f"Report: {os.path.relpath(path)}", soft_wrap=True)
+
+
+def show_parity(done: ParitySummary) -> None:
+    """Print how much of live is what research said, why the rest is not, and where to read on."""
+    out = console()
+    out.print(f"Decisions equal on all paths: {done.decisions_equal:,} of {done.decisions:,}")
+    out.print(f"Fills equal on all paths: {done.fills_equal:,} of {done.fills:,}")
+    out.print(f"Causes: {done.causes or 'nothing differs'}", soft_wrap=True)
+    out.print(f"Journal: {os.path.relpath(done.journal)}", soft_wrap=True)
+    out.print(f"Page: {os.path.relpath(done.page)}", soft_wrap=True)
 
 
 def sweep_table(sweeps: Sequence[SweepSummary]) -> Table:

@@ -82,6 +82,17 @@ def test_what_a_difference_leads_to_is_not_a_cause_of_its_own(tmp_path: Path) ->
     assert {row.follows for row in rows[1:]} == {1}
 
 
+def test_a_smaller_exit_follows_from_the_smaller_entry(tmp_path: Path) -> None:
+    """Where orders come late and the market is thin, what was held too little of is sold too little of: by the size."""
+    case = clean_case(150, 3)
+    thin = FAULTS[Cause.PARTIAL](case, np.random.default_rng(3)).script
+    rows = differences(case, replace(thin, terms=replace(thin.terms, latency_s=Decimal(9))), tmp_path)
+    assert set(own(rows)) == {(Cause.PARTIAL,), (Cause.LATENCY,)}
+    exits = [row for row in rows if row.what == "quantity" and row.follows and row.expected.startswith("-")]
+    assert exits
+    assert {row.causes for row in exits} == {(Cause.PARTIAL,)}
+
+
 def test_nothing_is_traded_across_a_hole_by_research_alone(tmp_path: Path) -> None:
     """Where the next bar is missing, the sweep drops the signal and live cannot know: the hole is named."""
     whole = clean_case(80, 5)
