@@ -102,6 +102,9 @@ proof-lifecycles: install ## 10,000 random histories of orders against a slow re
 proof-powercut: install ## power cut 500 times on a disk that drops what was not synced: nothing was sent that is not on record
 	@$(BIN)/python -m benchmarks.lost_writes --cuts $(or $(CUTS),500)
 
+bench-orders: install ## tick to order, cancels behind a queue of ticks, a start on a million journal lines
+	@$(BIN)/python -m benchmarks.orders
+
 bench-lake: install ## the lake's and the backfill's speeds (26 and 79 million rows, some minutes)
 	@missed=0; for script in backfill_page rate_budget "lake_reads --full" "lake_volume --full" "lake_commits --full"; do \
 		$(BIN)/python -m benchmarks.$$script || missed=1; done; exit $$missed
@@ -111,6 +114,9 @@ bench-cost: install ## what 500 and 10,000 symbols cost, by a model that is held
 
 bench-ladder: install ## CSV, lake, object storage and Redis: where each begins to pay
 	@$(BIN)/python -m benchmarks.storage_ladder
+
+bench-orchestration: install ## what Prefect costs: a backfill of 200 symbols through the flow and as a plain call
+	@$(BIN)/python -m benchmarks.orchestration
 
 bench-features: install ## feature kernels against the article's loop, pandas and TA-Lib; the leak prover's time
 	@$(BIN)/python -m benchmarks.features

@@ -19,7 +19,7 @@ from dataclasses import astuple
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
@@ -191,20 +191,20 @@ class Journal:
         database = self._database
         assert database is not None  # noqa: S101
         orders, positions, signals, trades = draft.changes()
-        database.executemany(
-            f"INSERT INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  (a constant)
-            [astuple(line) for line in lines],
-        )
-        database.executemany("INSERT INTO signals VALUES (?, ?)", list(signals.items()))
-        database.executemany("INSERT INTO fills VALUES (?, ?, ?, ?)", [(*key, owner) for key, owner in trades.items()])
-        database.executemany(
-            "INSERT OR REPLACE INTO orders VALUES (?, ?, ?)",
-            [(key, order.status.value, encode(order)) for key, order in orders.items()],
-        )
-        database.executemany(
-            "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
-            [(*key, str(quantity)) for key, quantity in positions.items()],
-        )
+        rows: dict[str, list[Any]] = {
+            f"INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [astuple(line) for line in lines],
+            "INTO signals VALUES (?, ?)": list(signals.items()),
+            "INTO fills VALUES (?, ?, ?, ?)": [(*key, owner) for key, owner in trades.items()],
+            "OR REPLACE INTO orders VALUES (?, ?, ?)": [
+                (key, order.status.value, encode(order)) for key, order in orders.items()
+            ],
+            "OR REPLACE INTO positions VALUES (?, ?, ?)": [
+                (*key, str(quantity)) for key, quantity in positions.items()
+            ],
+        }
+        for where, found in rows.items():
+            if found:  # each statement gives up the interpreter's lock, and waits for it while ticks pour in
+                database.executemany(f"INSERT {where}", found)
         if lines:
             head = (lines[-1].seq, lines[-1].hash, self.epoch, SCHEMA_VERSION)
             database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", head)

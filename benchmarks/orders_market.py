@@ -1,0 +1,120 @@
+"""Both ends of the order benchmark's wire in processes of their own: who sends ticks, and the market that takes orders.
+
+Times are of the machine's monotonic clock, which all processes share.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.stream_sender import frame, frames, shake_hands
+
+#: A best bid of so many units and more is a signal; what is above is its number.
+SIGNAL = 1_000_000
+_BURST_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A process at the other end.
+
+    Attributes:
+        address: Where it listens, with whatever else it told first.
+        pipe: Takes commands, gives answers.
+    """
+
+    address: Any
+    pipe: Connection
+
+    def ask(self, *command: Any) -> Any:
+        """Give a command and wait for its answer."""
+        self.pipe.send(command)
+        return self.pipe.recv()
+
+
+@contextmanager
+def wire(target: Any, *arguments: Any) -> Iterator[Wire]:
+    """Run one end in a process for the length of the block."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=target, args=(there, *arguments), daemon=True)
+    process.start()
+    try:
+        yield Wire(here.recv(), here)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def send_ticks(pipe: Connection, symbols: list[str]) -> None:
+    """Send depth frames to one reader: ``(rate, seconds, signals a second)``."""
+    ready = frames(symbols)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pipe.send(server.getsockname()[1])
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        shake_hands(connection)
+        while True:
+            pipe.send(_pace(connection, ready, symbols, *pipe.recv()))
+
+
+def _pace(connection: socket.socket, ready: list[bytes], symbols: list[str], rate: int, seconds: float, signals: int
+) -> dict[int, float]:  # fmt: skip
+    """Send evenly; return when each signal was sent."""
+    began, sent, told = time.perf_counter(), 0, {}
+    while (passed := time.perf_counter() - began) < seconds:
+        due = round(passed * rate)
+        if due > sent:
+            connection.sendall(b"".join(ready[number % len(ready)] for number in range(sent, due)))
+            sent = due
+        number = len(told)
+        if passed * signals > number:
+            told[number] = time.perf_counter()
+            connection.sendall(_signal(symbols[number % len(symbols)], number))
+        time.sleep(_BURST_S)
+    return told
+
+
+def _signal(symbol: str, number: int) -> bytes:
+    bids = [["97000.00", str(SIGNAL + number)], *([f"{96999 - level}.00", "1.0"] for level in range(9))]
+    asks = [[f"{97001 + level}.00", "1.0"] for level in range(10)]
+    data = {"symbol": symbol, "bids": bids, "asks": asks, "timestamp": 1_772_409_600_000 + number}
+    return frame(json.dumps({"cmd": "depth", "data": data}, separators=(",", ":")).encode())
+
+
+def take_orders(pipe: Connection, symbols: tuple[str, ...]) -> None:
+    """Serve the local market, and note when the request about each order was read; ``("arrivals",)`` returns that."""
+    from tasks.simulator.clock import MarketClock
+    from tasks.simulator.desk import Desk
+    from tasks.simulator.market import generated
+    from tasks.simulator.server import Simulator
+
+    arrivals: dict[tuple[str, str], float] = {}
+    ticket, find = Desk.ticket, Desk.find
+
+    def noted_ticket(desk: Desk, payload: Any) -> Any:
+        arrivals["place", payload["client_order_id"]] = time.perf_counter()
+        return ticket(desk, payload)
+
+    def noted_find(desk: Desk, key: str, query: Any, *, lagging: bool = True) -> Any:
+        if not lagging:  # a cancel looks its order up without delay
+            arrivals.setdefault(("cancel", query["client_order_id"]), time.perf_counter())
+        return find(desk, key, query, lagging=lagging)
+
+    Desk.ticket, Desk.find = noted_ticket, noted_find  # type: ignore[method-assign]
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    goods = generated(seed=7, symbols=symbols, start=start, end=start + timedelta(days=1))
+    with Simulator(goods, plan="unlimited", now=MarketClock(start + timedelta(hours=1), speed=1)) as simulator:
+        pipe.send((simulator.url, simulator.api_key))
+        while True:
+            pipe.recv()
+            pipe.send(dict(arrivals))
