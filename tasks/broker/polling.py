@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from tasks.broker.background import Background
 from tasks.broker.feed import ReportFeed
 from tasks.broker.port import BrokerFill, BrokerOrder, Connected, Disconnected
 from tasks.errors import KlinehouseError
@@ -36,7 +36,7 @@ class Asked(Protocol):
         ...
 
 
-class Poller:
+class Poller(Background):
     """Asks a broker for what is open and what was filled, and reports what changed.
 
     Args:
@@ -47,28 +47,14 @@ class Poller:
     """
 
     def __init__(self, broker: Asked, feed: ReportFeed, *, clock: Callable[[], datetime], poll_s: float) -> None:
+        super().__init__("broker polling", self._run, feed)
         self._broker = broker
-        self._feed = feed
         self._clock = clock
         self._poll_s = poll_s
         self._orders: dict[str, BrokerOrder] = {}
         self._names: dict[str, str] = {}
         self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self._since = clock() - _OVERLAP
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin, unless that was done before."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="broker polling")
-            self._task.add_done_callback(self._ended)
-
-    async def close(self) -> None:
-        """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     def watch(self, order: BrokerOrder) -> None:
         """Report an order where it is news, and follow it until its end."""
@@ -114,8 +100,3 @@ class Poller:
                 if not isinstance(self._feed.state, Connected):
                     self._feed.publish(Connected())
             await asyncio.sleep(self._poll_s)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Tell of a defect of ours: silence would look like a quiet market."""
-        if not task.cancelled() and task.exception() is not None:
-            self._feed.publish(Disconnected(f"broker polling: ended by {type(task.exception()).__name__}"))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import NoReturn
 
 import aiohttp
 from pydantic import SecretStr
 
+from tasks.broker.background import Background
 from tasks.broker.evidence import read_fill, read_order
 from tasks.broker.feed import ReportFeed
 from tasks.broker.port import BrokerFill, BrokerOrder, Connected, Disconnected
@@ -24,7 +24,7 @@ class BrokenStreamError(Exception):
     """The stream cannot be read on. Holds neither URL nor header, so that it is safe to print."""
 
 
-class PrivateStream:
+class PrivateStream(Background):
     """A connection that comes back.
 
     Args:
@@ -34,23 +34,9 @@ class PrivateStream:
     """
 
     def __init__(self, url: str, key: SecretStr, feed: ReportFeed) -> None:
+        super().__init__("private stream", self._run, feed)
         self._url = url
         self._key = key
-        self._feed = feed
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Connect, unless that was done before."""
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="private stream")
-            self._task.add_done_callback(self._ended)
-
-    async def close(self) -> None:
-        """Disconnect for good."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _run(self) -> None:
         failures = 0
@@ -61,11 +47,6 @@ class PrivateStream:
                 if not isinstance(self._feed.state, Disconnected):  # told once, not at every attempt
                     self._feed.publish(Disconnected(f"private stream: {reason}"))
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Tell of a defect of ours: silence would look like a quiet market."""
-        if not task.cancelled() and task.exception() is not None:
-            self._feed.publish(Disconnected(f"private stream: ended by {type(task.exception()).__name__}"))
 
     async def _until_broken(self, http: aiohttp.ClientSession) -> str:
         try:
