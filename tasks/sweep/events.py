@@ -17,7 +17,7 @@ from vectorbt.portfolio.enums import Direction, Order, OrderContext, SizeType
 from vectorbt.portfolio.nb import order_nb, order_nothing_nb, simulate_nb
 from vectorbt.utils.math_ import is_close_nb
 
-from tasks.strategies.strategy import HIGH, LOW, OPEN, VOLUME
+from tasks.strategies.strategy import HIGH, LOW, OPEN
 from tasks.sweep.costs import Costs
 from tasks.sweep.market import SweepBars
 
@@ -119,7 +119,8 @@ def follow_signals(
         active[last] |= last >= 0
     left, asked, before, taken = np.zeros((4, shape[1]))
     work = Work(left, asked, before, taken, np.full(shape[1], -1))
-    market = bars.matrix[:, segment], tradable, bars.slippage(costs)[segment], bars.sizes(costs)[segment]
+    told = bars.volumes, bars.slippage(costs), bars.sizes(costs)
+    market = bars.matrix[:, segment], tradable, *(array[segment] for array in told)
     orders = simulate_orders(_follow, (views, *market, terms, work), shape, costs.initial_cash, active)
     orders["idx"] //= rows_per_bar
     return orders
@@ -131,6 +132,7 @@ def _follow(
     views: np.ndarray,
     bars: np.ndarray,
     tradable: np.ndarray,
+    volumes: np.ndarray,
     slippage: np.ndarray,
     sizes: np.ndarray,
     terms: Terms,
@@ -160,7 +162,7 @@ def _follow(
         if np.isnan(price):
             return order_nothing_nb()
         work.left[c] = -position
-    return _slice(context, work, c, price, limit, slippage[t], bars[VOLUME, t], terms)
+    return _slice(context, work, c, price, limit, slippage[t], volumes[t], terms)
 
 
 @njit

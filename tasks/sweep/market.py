@@ -11,7 +11,7 @@ import polars as pl
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
 from tasks.features.kernels import rolling_std
-from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, bar_matrix
+from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, VOLUME, bar_matrix
 from tasks.sweep.costs import Costs
 
 _YEAR = timedelta(days=365)
@@ -46,6 +46,11 @@ class SweepBars:
         """Close prices."""
         return self.matrix[CLOSE]
 
+    @property
+    def volumes(self) -> np.ndarray:
+        """Volume in the units that quantities are counted in: where prices were multiplied, it is divided."""
+        return self.matrix[VOLUME] if self.scale is None else self.matrix[VOLUME] / self.scale
+
     def slippage(self, costs: Costs) -> np.ndarray:
         """Return the slippage of a fill on each bar, as a fraction; made of the bars before it only."""
         slippage = np.full(len(self), costs.slippage_bps / 1e4)
@@ -70,7 +75,7 @@ class SweepBars:
         """Return the same bars with the jumps across holes taken out, so that nobody gains, loses or decides by them.
 
         Prices after a hole are multiplied until its first open is the last close before it; what came before keeps its
-        prices, so that no bar depends on a later one. Volume stays: a cap on it counts in units of the first price.
+        prices, so that no bar depends on a later one. Volume stays as traded; a cap on it counts `volumes`.
         """
         holes = np.flatnonzero(~self.tradable[1:]) + 1
         if not holes.size:

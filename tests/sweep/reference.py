@@ -177,12 +177,13 @@ def trade_bar_by_bar(
 
 def bars_of(bars: SweepBars, costs: Costs) -> list[Bar]:
     """Return the bars from the second on, with slippage from the bar before and the room its own volume gives."""
-    rows, made, sizes = bars.matrix.T.tolist(), [], bars.sizes(costs).tolist()
+    rows, made = bars.matrix.T.tolist(), []
+    sizes, volumes = bars.sizes(costs).tolist(), bars.volumes.tolist()
     for t in range(1, len(rows)):
         _, high, low, close, _ = rows[t - 1]
         slippage = min(costs.slippage_bps / 10_000 + costs.slippage_range * (high - low) / close, 0.5)
-        room = math.inf if costs.volume_share is None else costs.volume_share * rows[t][4]
-        made.append(Bar(t, *rows[t], slippage, sizes[t], room))
+        room = math.inf if costs.volume_share is None else costs.volume_share * volumes[t]
+        made.append(Bar(t, *rows[t][:4], volumes[t], slippage, sizes[t], room))
     return made
 
 

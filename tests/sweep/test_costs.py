@@ -20,15 +20,22 @@ def given_signal(bars, rows, use, params, entries, exits) -> None:
         entries[t], exits[t] = rows[0, t] > 0, rows[1, t] > 0
 
 
-def trades(prices: list[tuple[float, ...]], buy: int, sell: int, **told) -> np.ndarray:
-    """Return the trades of one round on (open, high, low, close, volume) bars; the views fall on `buy` and `sell`."""
+def trades(prices: list[tuple[float, ...]], buy: int, sell: int, hole: int = 0, **told) -> np.ndarray:
+    """Return the trades of one round on (open, high, low, close, volume) bars; the views fall on `buy` and `sell`.
+
+    Nothing is known of the time before bar `hole`.
+    """
     matrix = np.ascontiguousarray(np.array(prices, dtype=float).T)
     count = matrix.shape[1]
-    bars = SweepBars(np.arange(count).astype("datetime64[us]"), matrix, np.arange(count) > 0, 252.0)
+    bars = SweepBars(
+        np.arange(count).astype("datetime64[us]"), matrix, (np.arange(count) > 0) & (np.arange(count) != hole), 252.0
+    )
     rows = np.zeros((2, count))
     rows[0, buy], rows[1, sell] = 1, 1
     costs, use = FREE.model_copy(update=told), np.array([0, 1])
-    return engine.trade_set(given_signal, bars, rows, use, np.zeros(1), costs, slice(0, count))
+    return engine.trade_set(
+        given_signal, bars.joined() if hole else bars, rows, use, np.zeros(1), costs, slice(0, count)
+    )
 
 
 def flat(count: int, volume: float) -> list[tuple[float, ...]]:
@@ -53,6 +60,13 @@ def test_what_the_last_bar_cannot_take_is_valued_at_its_close() -> None:
     found = trades([*flat(7, 20.0), *flat(1, 6.0)], 0, 7, volume_share=0.5, fixed_fee=1.0)
     np.testing.assert_allclose(found[:, [1, 3]], [[7, 3], [7, 6.99]])
     np.testing.assert_allclose(found[:, 6].sum(), 2.0)
+
+
+def test_a_cap_counts_in_the_units_of_joined_prices() -> None:
+    """After a hole in which the price halved, prices count double and volumes half: 2 for 4 of 10 units."""
+    halved = [(50.0, 50.5, 49.5, 50.0, 10.0)] * 8
+    found = trades([*flat(2, 10.0), *halved], 2, 5, hole=2, volume_share=0.4)
+    np.testing.assert_allclose(found[:, [3, 4]], [[2, 100.0]] * 3)
 
 
 def test_a_large_share_of_the_volume_moves_the_price() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import boolean, float64, int64, njit, types
 
-from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, SIGNATURE, VOLUME
+from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, SIGNATURE
 from tasks.sweep.engine.state import Account, Curve, Market, Rules
 
 #: Slippage never takes more than this share of a price; a smaller quantity than `_DUST` is none, as in VectorBT.
@@ -25,7 +25,7 @@ _rows = types.Array(float64, 2, "C")
 _flags = types.Array(boolean, 1, "C")
 _vector = types.Array(float64, 1, "C")
 _pairs = types.Array(int64, 2, "C")
-_market = types.NamedTuple((_rows, _flags, _vector, _vector), Market)
+_market = types.NamedTuple((_rows, _flags, _vector, _vector, _vector), Market)
 _rules = types.NamedUniTuple(float64, len(Rules._fields), Rules)
 _BATCH_SIGNATURE = types.void(
     types.FunctionType(SIGNATURE),
@@ -165,7 +165,7 @@ def _walk(
     log: np.ndarray,
 ) -> tuple[Account, Curve]:
     """Go from signal to signal over bars ``[start, stop)``, with a flat account from `last` on."""
-    (bars, _, slippage, sizes), fee, fixed = market, rules.fee, rules.fixed
+    (bars, _, _, slippage, sizes), fee, fixed = market, rules.fee, rules.fixed
     opens, closes = bars[OPEN], bars[CLOSE]
     longs, shorts = rules.long > 0, rules.short > 0
     account, curve = _begin(rules.initial)
@@ -301,7 +301,7 @@ def _walk_orders(
     log: np.ndarray,
 ) -> tuple[Account, Curve]:
     """Do what `_walk` does with orders that take several bars, and look at stops on every bar that holds something."""
-    bars, tradable, slippage, sizes = market
+    bars, tradable, volumes, slippage, sizes = market
     stops = not (np.isnan(rules.stop) and np.isnan(rules.profit))
     account, curve = _begin(rules.initial)
     left, t, k = 0.0, start + 1, np.searchsorted(events, start + 1)
@@ -313,7 +313,7 @@ def _walk_orders(
         curve = _mark(curve, account.cash, account.position, bars[CLOSE], t, now)
         if tradable[now]:
             opened, slipped = bars[OPEN, now], slippage[min(now, slippage.size - 1)]
-            volume = bars[VOLUME, now]
+            volume = volumes[now]
             room = np.inf if np.isinf(rules.share) else rules.share * volume
             if now == last:
                 left = -account.position

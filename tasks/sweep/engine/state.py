@@ -36,6 +36,7 @@ class Market(NamedTuple):
 
     bars: np.ndarray
     tradable: np.ndarray
+    volumes: np.ndarray
     slippage: np.ndarray
     sizes: np.ndarray
 
@@ -88,7 +89,7 @@ def market_of(bars: SweepBars, costs: Costs) -> Market:
     ranged, aimed = costs.slippage_range > 0, costs.target_volatility is not None
     slippage = bars.slippage(costs) if ranged else np.array([costs.slippage_bps / 1e4])
     sizes = bars.sizes(costs) if aimed else np.array([costs.fraction])
-    return Market(bars.matrix, bars.tradable, slippage, sizes)
+    return Market(bars.matrix, bars.tradable, bars.volumes, slippage, sizes)
 
 
 def _or(value: float | None, otherwise: float) -> float:
