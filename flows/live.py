@@ -32,7 +32,7 @@ from flows.live_account import open_account
 from flows.live_alerts import AlertSender
 from flows.live_desk import LiveDesk
 from flows.live_plan import Direction, Mode, TradingPlan, check_plan
-from flows.live_switch import KillSwitch, forward
+from flows.live_switch import KillSwitch, forward, lock_path
 from flows.live_vendor import open_live_vendor
 from flows.parameters import BlockName, IntervalName, Symbols, check_strategy
 from flows.settings import load
@@ -109,7 +109,7 @@ async def live(
     check_plan(plan, settings)
     if strategy:
         check_strategy(strategy)
-    with single_instance(settings.state_dir / "live.lock"), stopped_by_signals(stop), switch.on_signal():
+    with single_instance(lock_path(settings.state_dir)), stopped_by_signals(stop), switch.on_signal():
         remember_live_run(settings.state_dir)
         async with (
             open_account(settings, plan, symbols) as account,

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from tasks.errors import InputError
 
 #: How often the file is looked for.
@@ -79,10 +81,17 @@ def pid_path(folder: Path) -> Path:
     return folder / "live.pid"
 
 
+def lock_path(folder: Path) -> Path:
+    """Return the file that a live run locks for as long as it lives."""
+    return folder / "live.lock"
+
+
 def forward(folder: Path) -> None:
     """Pass the signal on to the process that trades; where there is none, leave the file that it will find."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
+        # Where the lock is free nobody trades, and the number that a crash left may be anybody's by now.
+        with FileLock(lock_path(folder), blocking=False):
+            (folder / "HALT").write_text("SIGUSR1 was received", encoding="utf-8")
+    except Timeout:
         os.kill(int(pid_path(folder).read_text(encoding="utf-8")), signal.SIGUSR1)
-    except (OSError, ValueError):
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "HALT").write_text("SIGUSR1 was received", encoding="utf-8")

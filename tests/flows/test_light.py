@@ -19,7 +19,7 @@ HEAVY = (
 )
 
 
-@pytest.mark.parametrize("flow", ["backfill", "quality", "features", "sweep", "research", "maintain", "parity"])
+@pytest.mark.parametrize("flow", ["backfill", "quality", "features", "sweep", "research", "maintain", "parity", "live"])
 def test_importing_a_flow_loads_nothing_heavy(flow: str) -> None:
     """A worker that imports a flow to run one step does not pay for the others."""
     script = f"import sys, flows.{flow}; print([name for name in {HEAVY!r} if name in sys.modules])"

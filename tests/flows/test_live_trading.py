@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.live_switch import KillSwitch, forward, pid_path
+from flows.live import single_instance
+from flows.live_switch import KillSwitch, forward, lock_path, pid_path
 from flows.live_view import AccountView
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
@@ -143,16 +144,20 @@ async def test_the_file_halts_for_as_long_as_it_lies_there(tmp_path: Path) -> No
 
 
 async def test_the_signal_halts(tmp_path: Path) -> None:
-    """SIGUSR1, passed on by a process that only serves, stops trading; with nobody trading it leaves the file."""
+    """SIGUSR1, passed on by a process that only serves, stops trading; with nobody trading it leaves the file.
+
+    What a crash left in the number's file is nobody's address any more.
+    """
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        with rig.switch.on_signal():
+        with single_instance(lock_path(tmp_path)), rig.switch.on_signal():
             assert pid_path(tmp_path).read_text() == str(os.getpid())
             forward(tmp_path)
             await rig.until_state(TradingState.HALTED)
     assert "SIGUSR1" in rig.trading.desk.halted_for
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
     signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    pid_path(tmp_path).write_text(str(os.getpid()))  # SIGUSR1 would end this process
     forward(tmp_path)
     assert KillSwitch(tmp_path).path.exists()
 
