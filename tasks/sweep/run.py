@@ -2,7 +2,7 @@
 
 Indicators and signals are ours (exact on ties, shared between combinations); orders, cash, trades and returns are
 VectorBT's. Its Rust engine is named in every call: the Numba one compiles for 20 s in each process. The only module
-that imports vectorbt.
+that imports vectorbt besides `events`.
 """
 
 from __future__ import annotations
