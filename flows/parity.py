@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -80,8 +81,8 @@ async def parity(
 
 
 @task(name="compare-paths", task_run_name="parity {question.symbol} {question.strategy}", cache_policy=NO_CACHE)
-async def compare_paths(lake_root: str, question: ParityQuestion, state_dir: str, out_dir: str) -> ParitySummary:
-    """Trade a period on three paths, store what differs and why, and write the page.
+def compare_paths(lake_root: str, question: ParityQuestion, state_dir: str, out_dir: str) -> ParitySummary:
+    """Trade a period on three paths, store what differs and why, and write the page; in a thread and loop of its own.
 
     Args:
         lake_root: Folder or address of the lake.
@@ -91,7 +92,8 @@ async def compare_paths(lake_root: str, question: ParityQuestion, state_dir: str
     """
     from flows.parity_run import run_parity  # numba, vectorbt and plotly load only where they are wanted
 
-    return await run_parity(Lake(lake_root), question, Path(state_dir) / question.run_id, Path(out_dir))
+    folder = Path(state_dir) / question.run_id
+    return asyncio.run(run_parity(Lake(lake_root), question, folder, Path(out_dir)))
 
 
 async def _publish(question: ParityQuestion, done: ParitySummary) -> None:

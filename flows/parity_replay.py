@@ -132,16 +132,27 @@ async def replay(case: Case, script: Script, folder: Path) -> Replayed:
                 on_change=stage.heard,
                 pace=_PACE,
             )
-            stop = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(desk.run(stop))
-                try:
-                    await stage.play(desk, broker, journal)
-                finally:
-                    stop.set()
+            await _perform(stage, desk, broker, journal)
             return stage.told(journal)
     finally:
         await broker.close()
+
+
+async def _perform(stage: _Stage, desk: OrderDesk, broker: PaperBroker, journal: Journal) -> None:
+    """Walk through the period beside a desk that runs; the first thing that failed is what is raised."""
+    stop = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(desk.run(stop))
+            try:
+                await stage.play(desk, broker, journal)
+            finally:
+                stop.set()
+    except ExceptionGroup as many:
+        failed: Exception = many
+        while isinstance(failed, ExceptionGroup):
+            failed = failed.exceptions[0]
+        raise failed from many
 
 
 class _Stage:

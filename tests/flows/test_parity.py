@@ -34,6 +34,8 @@ from flows.parity_run import DIFFERENCES, PATHS, RUNS
 from flows.settings import Settings, use
 from lake.store import Lake
 from tasks.errors import DataError, InputError
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
 from tasks.sweep.costs import Costs
 
 
@@ -101,6 +103,15 @@ def test_nothing_is_traded_across_a_hole_by_research_alone(tmp_path: Path) -> No
     rows = differences(case, clean_script(case), tmp_path)
     assert own(rows)[(Cause.HOLE,)] == 1
     assert set(own(rows)) == {(Cause.HOLE,)}
+
+
+def test_a_desk_that_does_not_get_ready_is_one_clear_error(tmp_path: Path) -> None:
+    """A journal that an operator halted refuses to trade, in our own words and not as a group of errors."""
+    case = clean_case(30, 3)
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        journal.commit_now([Entry(Kind.OPERATOR, body={"halt": "by hand"})])
+    with pytest.raises(DataError, match="by hand"):
+        run_live(case, clean_script(case), tmp_path)
 
 
 def test_whole_steps_are_named(tmp_path: Path) -> None:
