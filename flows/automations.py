@@ -187,7 +187,9 @@ def _alert(
     name: str, description: str, trigger: EventTrigger, subject: str, body: str, block: UUID | None
 ) -> AutomationCore:
     action: ActionTypes = DoNothing()
-    if block is not None:
+    if block is None:
+        description += " Nobody hears of it until KLINEHOUSE_ALERT_BLOCK names a block; the event feed has it."
+    else:
         action = SendNotification(block_document_id=block, subject=f"Klinehouse: {subject}", body=body)
     return AutomationCore(name=name, description=description, tags=[TAG], trigger=trigger, actions=[action])
 

@@ -68,7 +68,7 @@ async def backfill(
         interval: Length of a bar.
         start: First UTC day.
         end: First UTC day no longer wanted; empty for up to the newest closed bar.
-        source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
+        source: tickdb, or an exchange of ccxt such as ccxt:binance.
         at_once: Partitions fetched at the same time; all share the key's rate budget.
         refresh: Ask for bars that are there too, so that the vendor's corrections arrive.
         revisit_days: The same for the bars of the last days alone; 0 for none.

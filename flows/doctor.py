@@ -27,6 +27,8 @@ from rich.table import Table
 
 from flows.adhoc import is_healthy
 from flows.settings import Settings, load
+from flows.standing import standing
+from flows.tidy import is_held
 from lake.store import Lake
 from tasks.errors import ConfigurationError
 
@@ -78,7 +80,8 @@ def examine() -> list[Finding]:
         check_disk,
         check_clock,
     ]
-    return [*findings, *(check(settings) for check in checks), check_server()]
+    findings += [*(check(settings) for check in checks), check_server()]
+    return [*findings, check_operations(settings), check_live(settings)]
 
 
 def table(findings: list[Finding]) -> Table:
@@ -250,6 +253,34 @@ def check_server() -> Finding:
     if is_healthy(url):
         return Finding("Prefect server", "ok", f"answers at {url}")
     return Finding("Prefect server", "ok", f"none yet: the first run starts one at {url}")
+
+
+def check_operations(settings: Settings) -> Finding:
+    """Say whether anything runs by itself: a worker, deployments, automations, and somebody who hears of trouble."""
+    found = standing()
+    if found is None or not found.deployments:
+        return Finding("scheduled runs", "not checked", "nothing is deployed: `klinehouse serve` does it all")
+    if not found.workers or found.paused:
+        cure = "`klinehouse serve`, or `prefect worker start --pool klinehouse`; `prefect work-pool resume klinehouse`"
+        return Finding("scheduled runs", "warn", str(found), cure)
+    if not found.automations:
+        return Finding("scheduled runs", "warn", str(found), "`klinehouse deploy` in the project's folder")
+    if settings.alert_block and not found.alerts:
+        return Finding("scheduled runs", "warn", str(found), "`klinehouse deploy`: KLINEHOUSE_ALERT_BLOCK is new")
+    return Finding("scheduled runs", "ok", str(found))
+
+
+def check_live(settings: Settings) -> Finding:
+    """Say whether a live flow holds this machine's lock, and whether its page answers."""
+    lock = settings.state_dir / "live.lock"
+    if not lock.exists() or not is_held(lock):
+        return Finding("live flow", "ok", "none runs on this machine")
+    page = f"http://127.0.0.1:{settings.control_port}"
+    try:
+        with urllib.request.urlopen(f"{page}/healthz", timeout=_TIMEOUT_S):  # noqa: S310  (loopback)
+            return Finding("live flow", "ok", f"runs; {page}")
+    except OSError as error:
+        return Finding("live flow", "warn", f"runs; {page}: {_first_line(error)}", "read docs/live.md")
 
 
 def skew_s(sent: float, told: float, received: float) -> float:

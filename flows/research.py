@@ -85,7 +85,7 @@ async def research(
         windows: How the sample is cut into train and test parts.
         search: Every combination, random ones, or those that Optuna asks for.
         feature_names: Features to store; empty for all.
-        source: tickdb, or ccxt:<exchange> for any exchange of ccxt.
+        source: tickdb, or an exchange of ccxt such as ccxt:binance.
         allow_rejected: Go on although quality rejected a partition; the report says so.
         seed: Seed of everything random, kept in the record.
 

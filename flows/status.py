@@ -15,13 +15,15 @@ from typing import Any
 
 import polars as pl
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Group
 from rich.table import Table
 
 from flows.adhoc import is_healthy
 from flows.settings import Settings
+from flows.standing import api_url, standing
 from flows.vendor import calendar_of
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
@@ -130,13 +132,12 @@ def sweeps(lake: Lake) -> list[dict[str, Any]]:
 
 def flow_runs() -> list[dict[str, Any]] | None:
     """Return the newest flow runs that the Prefect server knows, None where no server answers."""
-    api = get_current_settings().server.api
-    url = PREFECT_API_URL.value() or f"http://{api.host}:{api.port}/api"
+    url = api_url()
     if not is_healthy(url):
         return None
+    started = FlowRunFilter.model_validate({"start_time": {"is_null_": False}})  # schedules reach days ahead
     with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=4 * LISTED)
-    begun = [run for run in runs if run.start_time is not None][:LISTED]
+        begun = client.read_flow_runs(flow_run_filter=started, sort=FlowRunSort.START_TIME_DESC, limit=LISTED)
     return [
         {
             "run": run.name,
@@ -166,6 +167,7 @@ def render(settings: Settings, *, days: int) -> Group:
         _holdings_table(list(holdings(lake, days=days, now=now)), settings.lake_root, days),
         _sweeps_table(sweeps(lake)),
         _runs_table(flow_runs()),
+        f"By itself: {standing() or 'no Prefect server answers'}",
         _live_lines(live_state(settings), settings.control_port),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 from rich.console import Console
 
-from flows import status
+from flows import doctor, standing, status
 from flows.backfill import backfill
 from flows.quality import quality
 from flows.settings import Settings
@@ -81,6 +82,18 @@ def test_the_server_tells_the_last_runs(orchestrated: str, settings: Settings) -
     runs = status.flow_runs()
     assert runs is not None
     assert ("backfill 1h", "Completed") in {(run["run"], run["state"]) for run in runs}
+
+
+def test_what_runs_by_itself_is_said(orchestrated: str) -> None:
+    """Workers, deployments, what is due and who is told: each in words, its absence too."""
+    found = standing.standing()
+    assert found is not None
+    assert "no worker online" in str(found)
+    assert "nobody is told" in str(found)
+    due = replace(found, workers=("here",), alerts=4, next_run=START)
+    assert "worker here online" in str(due)
+    assert "next run 2025-01-01 00:00 UTC" in str(due)
+    assert doctor.check_operations(Settings()).grade in ("not checked", "warn")
 
 
 def _text(settings: Settings) -> str:
