@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ FAULTS = {
 UNIQUENESS = {IdempotencyClass.A: "lifetime", IdempotencyClass.B: "open"}
 #: Kills on one journal; a new account after that, so that start-up stays what is measured.
 BATCH = 50
-_FORKS = multiprocessing.get_context("forkserver")
+_SPAWNS, _FORKS = multiprocessing.get_context("spawn"), multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["benchmarks.naive_orders", "tasks.simulator.server"])
 
 
@@ -217,7 +217,7 @@ def main() -> int:
     runs += [(IdempotencyClass.B, rule, arguments.naive) for rule in (NAIVE, *RULES) if rule != "ours"]
     columns = ("rule", "broker", "kills", "orders", "duplicates", "lost", "positions differ", "not placed", "seconds")
     rows, failed = [], False
-    with ThreadPoolExecutor(2) as two:  # a run waits for the processes it kills most of the time
+    with ProcessPoolExecutor(2, _SPAWNS) as two:  # a run waits for the lives it ends most of the time
         for (grade, rule, _), (tally, seconds) in zip(runs, two.map(_timed, runs), strict=True):
             failed |= tally.holds != (rule == "ours")
             rows.append((rule, grade.name, tally.kills, tally.orders, tally.duplicates, tally.lost + tally.doubtful,
