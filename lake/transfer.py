@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
 
 from lake.schema import BARS, TIMESTAMP, as_bars
 from lake.timeline import interval as interval_named
@@ -17,6 +19,12 @@ from tasks.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
     from lake.store import Lake
+
+#: What the readers raise on a damaged file; polars can panic, which is no PolarsError and not even an Exception.
+_DAMAGED = (
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+    *(pa.ArrowException, OSError, MemoryError, UnicodeDecodeError),
+)
 
 #: Endings of the files that are known.
 FILES = (".csv", ".parquet")
@@ -106,14 +114,20 @@ def read_bars_file(
 def _read(source: Path) -> pl.DataFrame:
     kind = _kind(source)
     try:
-        return pl.read_csv(source, infer_schema_length=None) if kind == ".csv" else pl.read_parquet(source)
+        return pl.read_csv(source, infer_schema_length=None) if kind == ".csv" else _read_parquet(source)
     except FileNotFoundError:
         raise InputError(f"import: expected a file at {source}, found none") from None
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        # A damaged Parquet file can make polars panic, which is no PolarsError and not even an Exception.
+    except _DAMAGED as error:
         raise InputError(
-            f"import: {source}: expected a {kind} file of bars, found one that is damaged: {error}"
+            f"import: {source}: expected a whole {kind} file, found a damaged one: {error}"
         ) from None
+
+
+def _read_parquet(source: Path) -> pl.DataFrame:
+    """Read with pyarrow: a damaged length makes polars' own reader abort the process."""
+    table = parquet.read_table(source, use_threads=False, memory_map=False)
+    table.validate(full=True)
+    return pl.from_arrow(table)  # type: ignore[return-value]
 
 
 def _kind(path: Path) -> str:
