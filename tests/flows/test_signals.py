@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks.parity_faults import START, walk
 from flows.signals import Sizing, StrategyDriver
 from flows.trading_proposal import Proposal
 from lake.schema import as_bars
@@ -21,30 +22,7 @@ from tasks.sweep.costs import Costs
 from tasks.sweep.grid import Grid
 from tasks.sweep.market import prepare_bars
 
-START = datetime(2026, 3, 2, tzinfo=UTC)
 FAST = {"fast": 2, "slow": 5}
-
-
-def walk(count: int, seed: int = 1) -> pl.DataFrame:
-    """Return a random walk of minute bars whose opens are not the closes before."""
-    rng = np.random.default_rng(seed)
-    closes = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, count)))
-    opens = np.r_[100.0, closes[:-1]] * np.exp(rng.normal(0, 0.001, count))
-    high, low = np.maximum(opens, closes) * 1.001, np.minimum(opens, closes) * 0.999
-    stamps = [START + timedelta(minutes=k) for k in range(count)]
-    return as_bars(
-        pl.DataFrame(
-            {
-                "timestamp": stamps,
-                "open": opens,
-                "high": high,
-                "low": low,
-                "close": closes,
-                "volume": rng.gamma(2, 50, count),
-            },
-            schema_overrides={"timestamp": pl.Datetime("us", "UTC")},
-        )
-    )
 
 
 def bars_of(closes: list[float]) -> pl.DataFrame:
@@ -81,7 +59,7 @@ ENTRY, EXIT = 7, 10
 @pytest.mark.parametrize("name", names())
 def test_every_decision_is_the_sweeps(name: str) -> None:
     """Fed bar by bar, each strategy has the view that the sweep's one pass over all bars gives that bar."""
-    bars = walk(700)
+    bars = walk(450, seed=1)
     params = {"lookback": 40} if name == "momentum" else {}
     driver = StrategyDriver(name, params, "BTCUSDT", "1m", sizing=Sizing(Costs()), history=bars[:0])
     grid = {key: (value,) for key, value in params.items()}
