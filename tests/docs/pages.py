@@ -25,6 +25,7 @@ _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _CODE = re.compile(r"`([^`\n]+)`")
 _MAKE = re.compile(r"(?:^|\s)make ([a-z][a-z-]*)")
 _COMMAND = re.compile(r"(?:^|\s)klinehouse ([a-z][a-z-]*)")
+_CONTINUED = re.compile(r" *\\\n(?:> )? *")
 _VARIABLE = re.compile(r"\b(?:KLINEHOUSE|PREFECT)_[A-Z][A-Z_]*[A-Z]\b")
 _FILE = re.compile(r"(?:flows|tasks|lake|tests|benchmarks|docs|examples)/[\w./-]*\w\.(?:py|md|toml|yaml|sql)")
 
@@ -79,7 +80,10 @@ def outside_links(page: Path) -> set[str]:
 def console(page: Path, *, run: bool = False) -> list[str]:
     """Return the commands after a prompt in a page's blocks, in their order; with `run`, only those that may be run."""
     lines = (
-        line for block in blocks(page, "console", "") if not (run and block.reason) for line in block.text.splitlines()
+        line
+        for block in blocks(page, "console", "")
+        if not (run and block.reason)
+        for line in _CONTINUED.sub(" ", block.text).splitlines()
     )
     return [line.removeprefix("$ ").partition("   #")[0].strip() for line in lines if line.startswith("$ ")]
 
