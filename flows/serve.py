@@ -143,7 +143,7 @@ async def serve(settings: Settings, live: Sequence[str], *, limit: int, stop: as
 
 def _server(url: str, shared: Mapping[str, str]) -> Part:
     environment = server_environment("127.0.0.1", urlsplit(url).port or 4200)
-    return Part("server", server_command(url), environment | shared)
+    return Part("server", server_command(url), {**environment, **shared})
 
 
 def server_command(url: str) -> list[str]:
