@@ -30,6 +30,7 @@ FLOWS: dict[str, tuple[str, str]] = {
     "release": ("flows.quality:release", "Release rejected partitions, with a reason on record."),
     "features": ("flows.features:features", "Compute feature tables from bars."),
     "sweep": ("flows.sweep:sweep", "Search a strategy's parameters, out of sample."),
+    "portfolio": ("flows.portfolio:portfolio", "Weigh symbols or finished sweeps, rebalanced with costs."),
     "parity": ("flows.parity:parity", "Trade a recorded period as sweep, VectorBT and live, and explain what differs."),
     "maintain": ("flows.maintain:maintain", "Compact the lake, and name the runs that corrections touched."),
     "research": ("flows.research:research", "All of the above in a row, then the report."),

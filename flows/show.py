@@ -14,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from flows.parity_question import ParitySummary
+    from flows.portfolio import Portfolio
     from flows.research import Researched
     from tasks.sweep.task import SweepSummary
 
@@ -34,6 +35,8 @@ def show(result: Any) -> None:
         show_research(result)
     elif hasattr(result, "decisions_equal"):
         show_parity(result)
+    elif hasattr(result, "summary"):
+        show_portfolio(result)
     elif isinstance(result, list) and result and hasattr(result[0], "run_id"):
         console().print(sweep_table(result))
     elif isinstance(result, list) and result and is_dataclass(result[0]):
@@ -58,6 +61,29 @@ def show_parity(done: ParitySummary) -> None:
     out.print(f"Fills equal on all paths: {done.fills_equal:,} of {done.fills:,}")
     out.print(f"Causes: {done.causes or 'nothing differs'}", soft_wrap=True)
     out.print(f"Journal: {os.path.relpath(done.journal)}", soft_wrap=True)
+    out.print(f"Page: {os.path.relpath(done.page)}", soft_wrap=True)
+
+
+def show_portfolio(done: Portfolio) -> None:
+    """Print what each method came to, whether any beats equal weight, and where the page is."""
+    out, summary = console(), done.summary
+    title = f"{summary.members} members, {summary.decisions} decisions on {summary.bars:,} bars, after costs"
+    table = Table(title=title, title_justify="left")
+    for name in ("method", "return", "Sharpe", "drawdown", "turnover", "fees", "slippage"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method, figures in summary.methods.items():
+        table.add_row(
+            method.replace("_", " "),
+            f"{figures['total_return']:+.1%}",
+            f"{figures['sharpe']:.2f}",
+            f"{figures['max_drawdown']:.1%}",
+            f"{figures['turnover']:.1f}",
+            f"{figures['fees']:,.2f}",
+            f"{figures['slippage_paid']:,.2f}",
+        )
+    out.print(table)
+    out.print(summary.verdict, soft_wrap=True)
+    out.print(f"Run: {summary.run_id}", soft_wrap=True)
     out.print(f"Page: {os.path.relpath(done.page)}", soft_wrap=True)
 
 

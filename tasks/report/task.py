@@ -113,6 +113,27 @@ def write_quality_calendar(lake_root: str, interval: str, start: datetime, end: 
     return str(path)
 
 
+@task(name="write-portfolio", task_run_name="report {run_id}", cache_policy=NO_CACHE, retries=0)
+def write_portfolio(lake_root: str, run_id: str, out_dir: str) -> str:
+    """Write the page of a finished portfolio and return its path.
+
+    Args:
+        lake_root: Folder or address of the lake.
+        run_id: The run to report.
+        out_dir: Folder for the page; made where it does not exist.
+
+    Raises:
+        InputError: The lake has no such run.
+    """
+    from tasks.report.portfolio import portfolio_page  # plotly again
+    from tasks.sweep.portfolio.store import load as load_portfolio
+
+    path = Path(out_dir) / f"{run_id}.html"
+    write_page(path, portfolio_page(load_portfolio(Lake(lake_root), run_id)))
+    _log.info("portfolio_report.written", run_id=run_id, path=str(path))
+    return str(path)
+
+
 def file_name(result: SweepResult) -> str:
     """Return a name that says what the page is about, whatever the symbol's spelling holds."""
     parts = (result.symbol, result.interval, result.run_id)

@@ -47,6 +47,24 @@ WORDS: dict[str, Word] = {
     "win_rate": Word("Win rate", "percent", "Share of closed trades that made money after fees."),
     "exposure": Word("Exposure", "percent", "Share of the bars with a position open."),
     "turnover": Word("Turnover", "ratio", "Value traded over the span, in multiples of the account."),
+    "volatility": Word("Volatility", "percent", "Standard deviation of a bar's return, annualised."),
+    "slippage_paid": Word(
+        "Slippage", "money", "What fills were worse than the price they were meant at, in the quote asset."
+    ),
+    "orders": Word("Orders", "count", "Orders filled."),
+    "orders_skipped": Word(
+        "Skipped", "count", "Decisions on a member wanted or held that met no bar to be filled on: it was not traded."
+    ),
+    "effective_members": Word(
+        "Effective members", "ratio", "One over the sum of squared weights, on average: how many equal bets it is."
+    ),
+    "lead": Word("Lead", "ratio", "Sharpe less that of equal weight."),
+    "lead_lost": Word(
+        "Lead lost",
+        "percent",
+        "Share of resampled histories (both curves together, in blocks) in which the Sharpe is no higher than that of "
+        "equal weight: luck's share in the lead.",
+    ),
     "fees": Word("Fees", "money", "Commission paid over the span, in the quote asset."),
     "benchmark_return": Word("Buy and hold", "percent", "Return of holding the symbol over the same bars, no costs."),
     "benchmark_sharpe": Word("Buy-and-hold Sharpe", "ratio", "Sharpe of holding the symbol over the same bars."),

@@ -1,4 +1,4 @@
-"""The sweep room's door: one Prefect task sweeps one symbol with one strategy, from the lake to the lake."""
+"""The sweep room's door: sweeps of one symbol with one strategy, and portfolios, from the lake to the lake."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lake.calendar import TradingCalendar
 from lake.store import Lake
 from lake.timeline import interval as interval_named
 from tasks.sweep.costs import Costs
+from tasks.sweep.portfolio.request import PortfolioRequest
 from tasks.sweep.request import SweepRequest
 from tasks.sweep.search import Search
 from tasks.sweep.windows import WindowPlan
@@ -45,6 +46,20 @@ class SweepSummary:
     trades: int
     verdict: str
     passed: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PortfolioSummary:
+    """What a finished portfolio tells its flow; the lake has the rest under `run_id`."""
+
+    run_id: str
+    members: int
+    decisions: int
+    bars: int
+    verdict: str
+    passed: bool
+    methods: dict[str, dict[str, float]]
     seconds: float
 
 
@@ -169,6 +184,40 @@ def sweep_chunk(lake_root: str, request: SweepRequest, first: int, stop: int) ->
     _, question, _ = _read(lake, request)
     fresh = work_on(question, slice(first, stop), LakeCheckpoints(lake), threads=1)
     return ChunkReceipt(first, stop, fresh, time.monotonic() - began)
+
+
+@task(name="build-portfolio", task_run_name="portfolio {request.rebalance}", cache_policy=NO_CACHE)
+def build_portfolio(lake_root: str, request: PortfolioRequest, code_version: str = "") -> PortfolioSummary:
+    """Weigh and rebalance symbols or finished sweeps by every method asked for, and store the result.
+
+    Args:
+        lake_root: Root of the lake.
+        request: Members, methods, rules and costs; without a lake version the newest is read and recorded.
+        code_version: For the record.
+
+    Raises:
+        InputError: A member is not in the lake, or too few bars for a single decision.
+    """
+    from tasks.sweep.portfolio.panel import member_labels, read_panel
+    from tasks.sweep.portfolio.store import save
+    from tasks.sweep.portfolio.study import study  # vectorbt and skfolio: seconds
+
+    began, lake = time.monotonic(), Lake(lake_root)
+    if request.symbols and request.lake_version is None:
+        request = request.model_copy(update={"lake_version": lake.bars_version(request.interval)})
+    labels, told = member_labels(lake, request), {"code_version": code_version}
+    result = study(read_panel(lake, request), request, labels=labels, provenance=told)
+    save(lake, result, datetime.now(UTC))
+    return PortfolioSummary(
+        run_id=result.run_id,
+        members=len(result.members),
+        decisions=result.record["decisions"],
+        bars=result.record["bars"],
+        verdict=result.verdict,
+        passed=result.passed,
+        methods=result.metrics,
+        seconds=time.monotonic() - began,
+    )
 
 
 def _read(lake: Lake, request: SweepRequest) -> tuple[pl.DataFrame, Question, dict[str, str]]:

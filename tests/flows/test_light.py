@@ -16,10 +16,13 @@ HEAVY = (
     "exchange_calendars",
     "duckdb",
     "bokeh_sampledata",
+    "skfolio",
 )
 
 
-@pytest.mark.parametrize("flow", ["backfill", "quality", "features", "sweep", "research", "maintain", "parity", "live"])
+@pytest.mark.parametrize(
+    "flow", ["backfill", "quality", "features", "sweep", "research", "maintain", "parity", "portfolio", "live"]
+)
 def test_importing_a_flow_loads_nothing_heavy(flow: str) -> None:
     """A worker that imports a flow to run one step does not pay for the others."""
     script = f"import sys, flows.{flow}; print([name for name in {HEAVY!r} if name in sys.modules])"

@@ -1,0 +1,127 @@
+"""Rebalancing through VectorBT: orders to target weights, one cash account a method shared by its members."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from vectorbt.portfolio import dispatch as portfolio
+from vectorbt.records import dispatch as records
+
+from tasks.sweep.costs import Costs
+from tasks.sweep.portfolio.panel import Panel
+from tasks.sweep.portfolio.plan import Plan
+
+_ENGINE = "rust"
+# vectorbt.portfolio.enums: SizeType.TargetPercent, Direction.LongOnly
+_TARGET_PERCENT, _LONG_ONLY = 5, 0
+
+
+@dataclass(frozen=True)
+class Rebalanced:
+    """What became of a plan; rows are those of the panel.
+
+    Attributes:
+        values: (rows, methods) worth of each account after each row, in the quote asset.
+        held: (methods, decisions, members) share of the account in each member after the row of the fills.
+        traded: (rows, methods) value traded on a row over the account's worth before it.
+        fees: (methods,) commission paid.
+        slippage: (methods,) what fills were worse than the price they were meant at.
+        orders: (methods,) orders filled.
+        skipped: (methods,) decisions on a member wanted or held that met no bar to be filled on.
+    """
+
+    values: np.ndarray
+    held: np.ndarray
+    traded: np.ndarray
+    fees: np.ndarray
+    slippage: np.ndarray
+    orders: np.ndarray
+    skipped: np.ndarray
+
+
+def rebalance(panel: Panel, plan: Plan, costs: Costs) -> Rebalanced:
+    """Trade a plan from `costs.initial_cash`: decided at a close, filled at the next row's price, sales first.
+
+    A member without a bar on the row of the fills is not traded: it keeps its quantity and its last known worth. Buys
+    come in the order of their size, and the last one gets what cash is left after costs.
+    """
+    methods, _, members = plan.weights.shape
+    rows, columns = len(panel.timestamps), methods * members
+    worth = _worth(panel)
+    orders = _orders(panel, plan, costs, worth)
+    by_column = records.col_map(np.ascontiguousarray(orders["col"]), columns, engine=_ENGINE)
+    shape = (rows, columns)
+    assets = portfolio.assets(portfolio.asset_flow(shape, orders, by_column, 2, engine=_ENGINE), engine=_ENGINE)
+    flow = portfolio.cash_flow(shape, orders, by_column, False, engine=_ENGINE)
+    stakes = (assets * np.tile(worth, methods)).reshape(rows, methods, members)
+    cash = costs.initial_cash + np.cumsum(flow.reshape(rows, methods, members).sum(axis=2), axis=0)
+    values = cash + stakes.sum(axis=2)
+    after = plan.rows + 1
+    held = (stakes[after] / values[after][:, :, None]).transpose(1, 0, 2)
+    unmet = ~np.isfinite(panel.fills[after]) & ((plan.weights > 0) | (held > 0))
+    traded, fees, slippage, count = _spent(orders, panel, values, costs.initial_cash)
+    return Rebalanced(values, held, traded, fees, slippage, count, unmet.sum(axis=(1, 2)))
+
+
+def slippages(panel: Panel, costs: Costs) -> np.ndarray:
+    """Return (rows, members) slippage of a fill on each row, as a fraction, from rows before it only."""
+    found = np.full(panel.fills.shape, costs.slippage_bps / 1e4)
+    if costs.slippage_range:
+        before = np.nan_to_num(panel.ranges[:-1])
+        found[1:] = np.minimum(found[1:] + costs.slippage_range * before, 0.5)
+    return found
+
+
+def _worth(panel: Panel) -> np.ndarray:
+    """Return the panel's values without NaN: before its first bar a member, never held, is given that bar's close."""
+    first = np.argmax(np.isfinite(panel.closes), axis=0)
+    return np.where(np.isfinite(panel.valued), panel.valued, panel.closes[first, np.arange(len(first))])
+
+
+def _orders(panel: Panel, plan: Plan, costs: Costs, worth: np.ndarray) -> np.ndarray:
+    """Return VectorBT's order records; column = method × members + member."""
+    methods, decisions, members = plan.weights.shape
+    shape, after = (len(panel.timestamps), methods * members), plan.rows + 1
+    size = np.full(shape, np.nan)
+    size[after] = plan.weights.transpose(1, 0, 2).reshape(decisions, -1)
+    # At the fills the account is counted at the prices of the fills. An order without a price is ignored, while a size
+    # of NaN would break the order in which VectorBT calls the others.
+    counted = np.where(np.isfinite(panel.fills), panel.fills, worth)
+    orders, _ = portfolio.simulate_from_orders(
+        shape,
+        np.full(methods, members, dtype=np.int64),
+        np.full(methods, costs.initial_cash),
+        np.tile(np.arange(members), (shape[0], methods)).astype(np.int64),
+        size=size,
+        price=np.tile(panel.fills, methods),
+        size_type=np.asarray(_TARGET_PERCENT),
+        direction=np.asarray(_LONG_ONLY),
+        fees=np.asarray(costs.fee_bps / 1e4),
+        fixed_fees=np.asarray(costs.fixed_fee),
+        slippage=np.tile(slippages(panel, costs), methods),
+        val_price=np.tile(counted, methods),
+        close=np.tile(worth, methods),
+        auto_call_seq=True,
+        max_orders=methods * decisions * members + 1,
+        engine=_ENGINE,
+    )
+    return orders
+
+
+def _spent(
+    orders: np.ndarray, panel: Panel, values: np.ndarray, cash: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return value traded a row over the account before it, fees, slippage and orders of each method."""
+    methods, members = values.shape[1], len(panel.names)
+    method, member, row = orders["col"] // members, orders["col"] % members, orders["idx"]
+    before = np.vstack([np.full(methods, cash), values[:-1]])
+    traded = np.zeros_like(values)
+    np.add.at(traded, (row, method), orders["size"] * orders["price"])
+    worse = orders["size"] * np.abs(orders["price"] - panel.fills[row, member])
+    return (
+        traded / before,
+        np.bincount(method, weights=orders["fees"], minlength=methods),
+        np.bincount(method, weights=worse, minlength=methods),
+        np.bincount(method, minlength=methods),
+    )
