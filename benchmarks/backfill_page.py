@@ -1,9 +1,9 @@
 """Vendor pages to committed rows, end to end over loopback, against the way the article does it.
 
-Ours is the whole backfill of a quarter, two months at once as the flow runs them (some are written while others are
-fetched): ledger, plan, shared rate budget, typed decoding, page checks, spool, one atomic commit a month. The other side
-is aiohttp with a session a call, `json`, `pd.DataFrame`, `to_parquet`: page after page, since it learns where the next
-page begins from the last bar of this one, and a file a page. Both sides run on one machine with the market they ask: measure on a quiet one.
+Ours is the whole backfill of a quarter, its months side by side as the flow runs them: ledger, plan, shared rate budget,
+typed decoding, page checks, spool, one atomic commit a month. The other side is aiohttp with a session a call, `json`,
+`pd.DataFrame`, `to_parquet`: page after page, since it learns where the next page begins from the last bar of this one,
+and a file a page. Both sides run on one machine with the market they ask: measure on a quiet one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from tasks.exchange.source import SourceSettings
 
 START, END = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC)
 ROWS = 91 * 1_440
-AT_ONCE = 2
 PRICES = ["open", "high", "low", "close", "volume", "quote_volume"]
 
 
@@ -60,13 +59,10 @@ async def ours(market: Served, folder: Path) -> None:
         requests_per_minute=1_000_000,
         budget_dir=str(folder / "budget"),
     )
-    root, at_once = str(folder / "lake"), asyncio.Semaphore(AT_ONCE)
-
-    async def fetch(start: datetime, end: datetime) -> None:
-        async with at_once:
-            await backfill_range(root, "BTCUSDT", "1m", start, end, source)
-
-    await asyncio.gather(*(fetch(*month) for month in months(START, END)))
+    root = str(folder / "lake")
+    await asyncio.gather(
+        *(backfill_range(root, "BTCUSDT", "1m", start, end, source) for start, end in months(START, END))
+    )
 
 
 def main(repeats: int = 9) -> None:
