@@ -1,6 +1,6 @@
 """Vendor pages to committed rows, end to end over loopback, against the way the article does it.
 
-Ours is the whole backfill of a quarter, its months side by side as the flow runs them: ledger, plan, shared rate budget,
+Ours is the whole backfill of a quarter, its months side by side as the flow runs them: ledger, plan, shared budget,
 typed decoding, page checks, spool, one atomic commit a month. The other side is aiohttp with a session a call, `json`,
 `pd.DataFrame`, `to_parquet`: page after page, since it learns where the next page begins from the last bar of this one,
 and a file a page. Both sides run on one machine with the market they ask: measure on a quiet one.
