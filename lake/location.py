@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: zstd level 1: level 3 saves 3 % of the bytes (14.6 for 15.0 a bar) and costs a sixth more time to write.
 _COMPRESSION = "zstd"
 _COMPRESSION_LEVEL = 1
+#: What most reads ask for: a dictionary takes a tenth more bytes and saves 40 % of the decoding (prices repeat).
+_READ_MOST = ("close",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Location:
         table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         times = [name for name, kind in rows.schema.items() if isinstance(kind, pl.Datetime)]
         texts = [name for name, kind in rows.schema.items() if kind == pl.String]
+        repeated = texts + [name for name in _READ_MOST if name in rows.columns]
         # Bounds help readers that look for times, names or whole numbers; nobody looks for one price among others.
         bounded = [name for name, kind in rows.schema.items() if not kind.is_float()]
         system = self.filesystem()
@@ -105,7 +108,7 @@ class Location:
             filesystem=system,
             compression=_COMPRESSION,
             compression_level=_COMPRESSION_LEVEL,
-            use_dictionary=texts,
+            use_dictionary=repeated,
             column_encoding=dict.fromkeys(times, "DELTA_BINARY_PACKED"),
             row_group_size=row_group_rows,
             write_statistics=bounded,
