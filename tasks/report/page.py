@@ -113,6 +113,7 @@ def _context(
         "tiles": tiles(result),
         "details": [(words.word(name), words.spell(name, value)) for name, value in result.verdict_details.items()],
         "rank_words": rank_words(result.grid),
+        "edge_words": edge_words(result.grid, result.params),
         "price_meta": charts["price"].layout["meta"] if "price" in charts else {},
         "scatter_meta": charts["scatter"].layout["meta"] if "scatter" in charts else {},
         "returns_period": charts["returns"].layout["meta"]["period"] if "returns" in charts else "",
@@ -175,3 +176,13 @@ def rank_words(rows: pl.DataFrame) -> str:
     said = f"Rank correlation {words.ratio(correlation)}: the order of the sets in sample {strength} out of sample."
     positive = rows.filter(pl.col("is_sharpe").is_finite() & (pl.col("is_sharpe") > 0)).height
     return said if positive else f"{said} No set has a Sharpe above zero in sample."
+
+
+def edge_words(rows: pl.DataFrame, winner: Mapping[str, Any]) -> str:
+    """Say which parameters of the winner are the lowest or highest tried, empty where none is; two have no inside."""
+    ends = []
+    for name, value in winner.items():
+        tried = rows[name].drop_nulls().unique().sort() if name in rows.columns else pl.Series()
+        if len(tried) > 2 and tried.dtype.is_numeric() and value in (tried[0], tried[-1]):
+            ends.append(f"{name} at its {'lowest' if value == tried[0] else 'highest'}")
+    return f"It stands at the edge of what was tried ({', '.join(ends)}): better sets may lie beyond." if ends else ""

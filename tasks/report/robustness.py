@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import numpy as np
 import polars as pl
 
 from tasks.report.summary import is_winner
 from tasks.report.tables import Column, Table
 from tasks.report.words import Word, ratio, spell, word
+from tasks.sweep.metrics import drawdowns
 from tasks.sweep.result import SweepResult
 
 COSTS, BANDS, FAN = "cost_sensitivity", "monte_carlo", "fan"
@@ -23,7 +25,11 @@ KINDS: dict[str, tuple[Word, str]] = {
         "walk-forward",
     ),
     "reshuffle": (
-        Word("Trades reordered", "text", "The same trades in another order: how deep the fall might have been."),
+        Word(
+            "Trades reordered",
+            "text",
+            "The same trades in another order: how deep the fall from trade to trade might have been.",
+        ),
         "walk-forward",
     ),
     "jitter": (
@@ -78,6 +84,8 @@ def chance_table(result: SweepResult) -> Table | None:
     for row in bands.iter_rows(named=True):
         kind, base = KINDS.get(row["kind"], (word(row["kind"]), "walk-forward"))
         own = (fixed if base == "fixed winner" else result.metrics).get(row["figure"])
+        if row["kind"] == "reshuffle":
+            own = _trade_drawdown(result)
         values = (spell(row["figure"], row[name]) for name in _QUANTILES)
         rows.append((kind.title, word(row["figure"]).title, *values, spell(row["figure"], own)))
     return Table(heads, tuple(rows))
@@ -88,6 +96,12 @@ def chance_notes(result: SweepResult) -> list[tuple[Word, str]]:
     bands = result.extras.get(BANDS)
     kinds = [] if bands is None else bands["kind"].unique(maintain_order=True)
     return [(KINDS[kind][0], KINDS[kind][1]) for kind in kinds if kind in KINDS]
+
+
+def _trade_drawdown(result: SweepResult) -> float | None:
+    """Return the drawdown from trade to trade, as reordering measures it: what happens within a trade is not in it."""
+    out = result.trades.filter(pl.col("sample") == "out").sort("entry_timestamp")
+    return float(drawdowns(np.cumprod(1 + out["return"].to_numpy())).min()) if out.height else None
 
 
 def _fixed_winner(result: SweepResult) -> dict[str, float]:

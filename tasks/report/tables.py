@@ -100,13 +100,14 @@ def windows_table(windows: pl.DataFrame, params: Sequence[str]) -> Table | None:
     figures = [name for name in WINDOW_FIGURES if name in windows.columns]
     text = [Column("Window"), Column("Train", numeric=False), Column("Test", numeric=False)]
     chosen = Column("Chosen on train", "The set with the best Sharpe on the train span.", numeric=False)
+    between = ", " if len(params) < 3 else "\n"
     columns = (*text, chosen, *(Column(_short(name), word(name).meaning) for name in figures))
     rows = tuple(
         (
             str(number),
             _span(row["train_start"], row["train_end"]),
             _span(row["test_start"], row["test_end"]),
-            ", ".join(f"{name} {spell('', row[name])}" for name in params if name in row),
+            between.join(f"{name} {spell('', row[name])}" for name in params if name in row),
             *(spell(name, row[name]) for name in figures),
         )
         for number, row in enumerate(windows.sort("test_start").iter_rows(named=True))
@@ -129,7 +130,7 @@ def _span(start: datetime, end: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """One partition's data quality as the report shows it."""
+    """One partition's data quality as the report shows it; a rejected one that a person let pass is ``released``."""
 
     symbol: str
     interval: str
@@ -156,7 +157,7 @@ def quality_rows(verdicts: pl.DataFrame) -> list[VerdictRow]:
             row["symbol"],
             row["interval"],
             f"{moment(row['partition_start'])} to {moment(row['partition_end'])}",
-            row["status"],
+            "released" if row["status"] == "reject" and row.get("release_reason") else row["status"],
             f"{count(row['rows'])} of {count(row['expected_rows'])}",
             _findings(row["findings_json"]) + _release(row.get("release_reason")),
         )

@@ -19,7 +19,8 @@ class Word:
 
     Attributes:
         title: What it is called in a table head.
-        kind: ``percent`` (a fraction, shown × 100), ``ratio`` (two decimals), ``count``, ``money`` or ``text``.
+        kind: ``percent`` (a fraction, shown × 100), ``probability`` (the same, never rounded to certainty), ``ratio``
+            (two decimals), ``count``, ``money`` or ``text``.
         meaning: One sentence for the reader who hovers over it.
     """
 
@@ -121,13 +122,13 @@ WORDS: dict[str, Word] = {
     ),
     "probabilistic_sharpe": Word(
         "Probabilistic Sharpe",
-        "percent",
+        "probability",
         "Probability that the true out-of-sample Sharpe is above zero, given length, skew and tails of the returns "
         "(Bailey and López de Prado, 2012).",
     ),
     "deflated_sharpe_probability": Word(
         "Deflated Sharpe",
-        "percent",
+        "probability",
         "Probability that the winner's true Sharpe beats what the best of as many worthless trials would have shown "
         "(Bailey and López de Prado, 2014).",
     ),
@@ -186,6 +187,13 @@ def percent(value: float | None, digits: int = 2) -> str:
     return _signed(None if value is None else value * 100, f",.{digits}f", " %")
 
 
+def probability(value: float | None) -> str:
+    """Spell a probability as a per cent; what is not quite certain is never rounded to certainty."""
+    if value is not None and value > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if value is not None and value < 0.001 else percent(value, 1)
+
+
 def ratio(value: float | None, digits: int = 2) -> str:
     """Spell a ratio with fixed decimals."""
     return _signed(value, f",.{digits}f")
@@ -214,7 +222,7 @@ def _signed(value: float | None, form: str, unit: str = "") -> str:
     return f"{MINUS if value < 0 and any(digit in digits for digit in '123456789') else ''}{digits}{unit}"
 
 
-_KINDS = {"percent": percent, "ratio": ratio, "count": count, "money": money}
+_KINDS = {"percent": percent, "probability": probability, "ratio": ratio, "count": count, "money": money}
 
 
 def spell(name: str, value: object) -> str:

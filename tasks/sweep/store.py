@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lake.schema import TIMESTAMP
 from lake.store import Lake
 from tasks.errors import InputError
 from tasks.sweep import result
@@ -26,15 +27,21 @@ _JSON = ("params", "metrics", "verdict_details", "record")
 _TEXT = ("run_id", "symbol", "interval", "strategy", "verdict")
 
 
-def save(lake: Lake, finished: SweepResult) -> None:
-    """Write a run; writing it again replaces it."""
+def save(lake: Lake, finished: SweepResult, finished_at: datetime | None = None) -> None:
+    """Write a run; writing it again replaces it.
+
+    Args:
+        lake: Where to.
+        finished: The run.
+        finished_at: When it was, UTC; null in `sweeps/runs` where nobody says, as of runs before the column was there.
+    """
     names = list(finished.param_names)
     tables = {
         GRID: _pack(finished.grid, names),
         WINDOWS: _pack(finished.windows, names),
         EQUITY: finished.equity,
         TRADES: finished.trades,
-        RUNS: _run_row(finished),
+        RUNS: _run_row(finished).with_columns(finished_at=pl.lit(finished_at, TIMESTAMP)),
     }
     for table, frame in tables.items():
         rows = frame.with_columns(run_id=pl.lit(finished.run_id))

@@ -155,8 +155,9 @@ def sweep_symbol(
             **span,  # with the version, what `lake.impact` and a rerun need
         },
     )
-    write_trials(lake, symbol, interval, strategy, trials_of(result), datetime.now(UTC))
-    save(lake, result)
+    finished_at = datetime.now(UTC)
+    write_trials(lake, symbol, interval, strategy, trials_of(result), finished_at)
+    save(lake, result, finished_at)
     checkpoints.drop(question.key)
     return _summarise(result, time.monotonic() - began)
 

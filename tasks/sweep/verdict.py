@@ -98,22 +98,23 @@ def _failures(inside: Moments, outside: Moments, details: dict, trades: int) -> 
     if math.isnan(inside.sharpe) or math.isnan(outside.sharpe) or trades < MINIMUM_TRADES:
         found.append(f"{trades} trades out of sample are too few to tell (expected {MINIMUM_TRADES})")
     elif outside.sharpe <= 0:
-        found.append(f"it loses out of sample (Sharpe {details['out_of_sample_sharpe']:.2f})")
+        found.append(f"it loses out of sample (Sharpe {_ratio(details['out_of_sample_sharpe'])})")
     elif not details["probabilistic_sharpe"] >= CONFIDENCE:
         found.append(
-            f"an out-of-sample Sharpe of {details['out_of_sample_sharpe']:.2f} over {outside.count} bars would need "
-            f"{details['minimum_track_record_bars']:.0f} bars to be told from zero"
+            f"an out-of-sample Sharpe of {_ratio(details['out_of_sample_sharpe'])} over {outside.count:,} bars would "
+            f"need {details['minimum_track_record_bars']:,.0f} bars to be told from zero"
         )
     if not details["deflated_sharpe_probability"] >= CONFIDENCE and not math.isnan(inside.sharpe):
         found.append(
-            f"the best of {details['trials']:.0f} trials by luck alone would show a Sharpe of "
-            f"{details['expected_maximum_sharpe']:.2f} in sample; the winner's {details['in_sample_sharpe']:.2f} is "
-            f"more than that with {details['deflated_sharpe_probability']:.0%} confidence (expected {CONFIDENCE:.0%})"
+            f"the best of {details['trials']:,.0f} trials by luck alone would show a Sharpe of "
+            f"{_ratio(details['expected_maximum_sharpe'])} in sample; the winner's "
+            f"{_ratio(details['in_sample_sharpe'])} is more than that with "
+            f"{_percent(details['deflated_sharpe_probability'])} confidence (expected {_percent(CONFIDENCE)})"
         )
     if details["overfitting_probability"] > MAXIMUM_OVERFITTING:
         found.append(
-            f"in {details['overfitting_probability']:.2f} of all splits of the sample the best of one half is no "
-            f"better than the median in the other"
+            f"in {_percent(details['overfitting_probability'])} of all splits of the sample the best of one half is "
+            f"no better than the median in the other"
         )
     return found
 
@@ -123,8 +124,20 @@ def _sentence(failures: list[str], details: dict) -> str:
         return f"Nothing survives: {'; and '.join(failures)}."
     against = "more" if details["total_return"] > details["benchmark_return"] else "less"
     return (
-        f"The winner survives: a Sharpe of {details['out_of_sample_sharpe']:.2f} out of sample is above zero with "
-        f"probability {details['probabilistic_sharpe']:.3f}, in sample it beats the luck of {details['trials']:.0f} "
-        f"trials with probability {details['deflated_sharpe_probability']:.3f}, and it earned {against} than buy and "
-        f"hold."
+        f"The winner survives: a Sharpe of {_ratio(details['out_of_sample_sharpe'])} out of sample, over "
+        f"{details['trades']:,.0f} trades, is above zero with {_percent(details['probabilistic_sharpe'])} confidence, "
+        f"in sample it beats the luck of {details['trials']:,.0f} trials with "
+        f"{_percent(details['deflated_sharpe_probability'])}, and it earned {against} than buy and hold."
     )
+
+
+def _ratio(value: float) -> str:
+    """Spell a ratio with two decimals and a typographic minus."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    """Spell a probability; what is not quite certain is never rounded to certainty, in either direction."""
+    if share > 0.999:
+        return "more than 99.9 %"
+    return "less than 0.1 %" if share < 0.001 else f"{100 * share:.3g} %"

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ import pytest
 
 from tasks.errors import InputError
 from tasks.report.bundle import MAX_PAGE_BYTES
-from tasks.report.page import rank_words, render, tiles
+from tasks.report.page import edge_words, rank_words, render, tiles
 from tasks.report.summary import result_table, summary_markdown
 from tasks.report.tables import quality_warning, windows_table
 from tasks.sweep.result import SweepResult
@@ -288,3 +289,21 @@ def test_a_parameter_that_is_off_can_win(sweep: tuple[SweepResult, pl.DataFrame]
     """A winner with a null parameter is found in the grid, with its in-sample figures."""
     rows = {name: inside for name, inside, _ in result_table(_odd(sweep[0], "a parameter that is off"))}
     assert rows["Sharpe"] not in ("", "n/a")
+
+
+@pytest.mark.parametrize(
+    ("winner", "said"),
+    [
+        ({"fast": 20, "slow": 50, "kind": 1}, ""),
+        ({"fast": 10, "slow": 50, "kind": 1}, "(fast at its lowest)"),
+        ({"fast": 30, "slow": 40, "kind": 0}, "(fast at its highest, slow at its lowest)"),
+    ],
+)
+def test_a_winner_at_the_edge_is_told(winner: dict[str, int], said: str) -> None:
+    """A parameter at an end of what was tried is named; one with two values has no inside and is not."""
+    rows = pl.DataFrame(
+        list(product((10, 20, 30), (40, 50, 60), (0, 1))), schema=["fast", "slow", "kind"], orient="row"
+    )
+    words = edge_words(rows, winner)
+    assert said in words
+    assert bool(words) == bool(said)

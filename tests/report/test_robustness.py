@@ -11,6 +11,7 @@ import pytest
 from tasks.report.charts.chance import costs_figure, fan_figure
 from tasks.report.page import render
 from tasks.report.robustness import chance_notes, chance_table, costs_sentence
+from tasks.report.words import percent
 from tasks.sweep.result import SweepResult
 
 
@@ -46,6 +47,10 @@ def test_bands_stand_beside_the_figure_they_vary(sweep: tuple[SweepResult, pl.Da
     rows = {(row[0], row[1]): row for row in table.rows}
     assert rows["Returns resampled", "Sharpe"][-1] == "−0.62"
     assert rows["Returns resampled", "Total return"][2] == "−90.00 %"
+    out = result.trades.filter(pl.col("sample") == "out").sort("entry_timestamp")["return"]
+    steps = np.cumprod(1 + out.to_numpy())
+    fall = (steps / np.maximum.accumulate(np.maximum(steps, 1.0)) - 1).min()  # from trade to trade, as drawn
+    assert rows["Trades reordered", "Max drawdown"][-1] == percent(fall)
     winner = result.grid.filter(pl.col("fast") == 20, pl.col("slow") == 120, pl.col("band") == 0.5)
     assert rows["Neighbouring parameters", "Sharpe"][-1] == f"{winner['oos_sharpe'][0]:.2f}".replace("-", "−")
     assert [base for _, base in chance_notes(result)] == ["walk-forward", "walk-forward", "fixed winner"]

@@ -115,6 +115,8 @@ def test_a_release_is_shown_with_its_reason(
     Lake(root).append(RELEASES, pl.DataFrame(released))
     page = Path(write_report.fn(str(root), result.run_id, str(tmp_path / "out"))).read_text(encoding="utf-8")
     assert "released by a person: exchange outage, confirmed" in page
+    assert '<span class="badge released">released</span>' in page
+    assert 'class="badge reject"' not in page
     assert "never shown" not in page
 
 

@@ -26,6 +26,10 @@ from tasks.report.words import MINUS, MISSING, duration, moment, number, percent
         ("entry_price", 0.00001234, "1.234e-05"),
         ("entry_price", 41234.5, "41,234.50"),
         ("stop", True, "yes"),
+        ("deflated_sharpe_probability", 0.98765, "98.8 %"),
+        ("deflated_sharpe_probability", 0.99999, "> 99.9 %"),
+        ("probabilistic_sharpe", 0.0, "< 0.1 %"),
+        ("probabilistic_sharpe", math.nan, MISSING),
         ("side", "long", "long"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,7 @@ def test_a_run_comes_back_from_the_lake_as_it_was(bars, tmp_path: Path) -> None:
     """Save, save again, load: the same run, once."""
     lake, result = Lake(tmp_path), run_sweep(bars(900), **RUN)
     save(lake, result)
-    save(lake, result)
+    save(lake, result, datetime(2026, 1, 1, tzinfo=UTC))
     found = load(lake, result.run_id)
     for name in ("grid", "windows", "equity", "trades"):
         assert_frame_equal(getattr(found, name), getattr(result, name), check_row_order=name != "equity")
@@ -97,6 +97,18 @@ def test_a_run_comes_back_from_the_lake_as_it_was(bars, tmp_path: Path) -> None:
     assert lake.scan("sweeps/runs").collect().height == 1
     with pytest.raises(InputError, match="none named 'nothing'"):
         load(lake, "nothing")
+
+
+def test_runs_tell_when_they_finished_beside_older_ones_that_do_not(bars, tmp_path: Path) -> None:
+    """A table from before the column was there takes it on; its old rows stay, with null."""
+    result, ended, lake = run_sweep(bars(900), **RUN), datetime(2026, 1, 1, tzinfo=UTC), Lake(tmp_path / "old")
+    save(Lake(tmp_path / "new"), result)
+    rows = Lake(tmp_path / "new").scan("sweeps/runs").collect().drop("finished_at")
+    older = rows.with_columns(run_id=pl.lit("older"))
+    lake.replace("sweeps/runs", older, where={"run_id": "older"}, partition_by=("run_id",))
+    save(lake, result, ended)
+    told = dict(lake.scan("sweeps/runs").select("run_id", "finished_at").collect().iter_rows())
+    assert told == {"older": None, result.run_id: ended}
 
 
 def test_the_door_sweeps_from_lake_to_lake_and_counts_trials_once(bars, tmp_path: Path) -> None:

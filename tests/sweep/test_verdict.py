@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -47,16 +48,17 @@ def test_more_trials_ask_for_more() -> None:
     spread = np.random.default_rng(0).normal(0, 1 / math.sqrt(250), 1_000_000)
     few, many = verdict_on(inside, outside, spread[:10]), verdict_on(inside, outside, spread)
     assert few.passed
+    assert "over 50 trades, is above zero with more than 99.9 % confidence" in few.sentence
     assert "survives:" in few.sentence
     assert not many.passed
-    assert "the best of 1000000 trials by luck alone" in many.sentence
+    assert "the best of 1,000,000 trials by luck alone" in many.sentence
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"trades": 3}, "3 trades out of sample are too few"),
-        ({"overfitting": 0.7}, "in 0.70 of all splits"),
+        ({"overfitting": 0.7}, "in 70 % of all splits"),
     ],
 )
 def test_each_doubt_is_said(change, words) -> None:
@@ -79,6 +81,8 @@ def test_losing_and_short_records_are_told_apart() -> None:
     short = verdict_on(inside, noise - noise.mean() + 0.0002, np.zeros(3))
     assert "it loses out of sample" in losing.sentence
     assert "bars to be told from zero" in short.sentence
+    assert "(Sharpe −" in losing.sentence
+    assert re.search(r"would need \d{1,3}(,\d{3})+ bars", short.sentence)
     assert short.details["minimum_track_record_bars"] > 250
 
 

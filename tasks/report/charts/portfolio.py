@@ -13,7 +13,6 @@ from tasks.report.charts.theme import (
     CARD,
     GREEN,
     GREY,
-    INK,
     ORANGE,
     PALETTE,
     PURPLE,
@@ -98,7 +97,8 @@ def weights_figure(weights: pl.DataFrame, members: Mapping[str, str]) -> go.Figu
         xaxis={"type": "date"},
         yaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "Share of the account"}},
     )
-    return styled(figure, height=300).update_layout(hoverlabel={"font": {"color": INK}})
+    legend = 20 * -(-len(figure.data) // 3)  # pixels its rows take from the plot
+    return styled(figure, height=260 + legend)
 
 
 def _shares(wide: pl.DataFrame, members: Mapping[str, str]) -> dict[str, np.ndarray]:

@@ -122,14 +122,14 @@ def _judge(metrics: Mapping[str, Mapping[str, float]]) -> tuple[str, bool]:
         return "Equal weight alone was run; there is nothing to hold it against.", False
     allowed = (1 - CONFIDENCE) / len(rivals)
     name = max(rivals, key=lambda rival: _rank(rivals[rival], allowed))
-    best, called = rivals[name], name.replace("_", " ")
+    best, called = rivals[name], name.replace("mean_", "mean-").replace("_", " ")
     figures = f"Sharpe {_signed(best['sharpe'])} against {_signed(metrics['equal']['sharpe'])}, after costs"
-    luck = f"{best['lead_lost']:.1%} of resampled histories take the lead away"
+    luck = f"{100 * best['lead_lost']:.1f} % of resampled histories take the lead away (allowed {100 * allowed:.3g} %)"
     if not best["lead"] > 0:
         return f"Nothing beats equal weight: the closest is {called}, {figures}.", False
     if best["lead_lost"] < allowed:
-        return f"{called.capitalize()} beats equal weight: {figures}; {luck} (allowed {allowed:.1%}).", True
-    return f"Nothing beats equal weight for sure: {called} leads, {figures}, but {luck} (allowed {allowed:.1%}).", False
+        return f"{called.capitalize()} beats equal weight: {figures}; {luck}.", True
+    return f"Nothing beats equal weight for sure: {called} leads, {figures}, but {luck}.", False
 
 
 def _rank(figures: Mapping[str, float], allowed: float) -> tuple[bool, float]:
