@@ -118,9 +118,7 @@ def _read(source: Path) -> pl.DataFrame:
     except FileNotFoundError:
         raise InputError(f"import: expected a file at {source}, found none") from None
     except _DAMAGED as error:
-        raise InputError(
-            f"import: {source}: expected a whole {kind} file, found a damaged one: {error}"
-        ) from None
+        raise InputError(f"import: {source}: expected a whole {kind} file, found a damaged one: {error}") from None
 
 
 def _read_parquet(source: Path) -> pl.DataFrame:
