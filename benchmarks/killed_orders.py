@@ -139,12 +139,15 @@ class KilledJournal(Journal):
         super().__init__(path)
         self._killer, self._recovered = killer, False
 
-    def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
-        """Write entries, unless this is the end."""
+    def _begin(self, entries: Sequence[Entry]) -> Any:
         assert self._database is not None
         if self._killer.strikes("K20"):
             self._database.execute("PRAGMA max_page_count = 1")  # SQLite makes it: no more pages than there are
-        changes = super().commit_now(entries)
+        return super()._begin(entries)
+
+    def _end(self, begun: Any) -> list[Change]:
+        assert self._database is not None
+        changes = super()._end(begun)
         if self._killer.strikes("K15"):
             self._killer.kill_within(0.002)
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

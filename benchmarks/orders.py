@@ -4,7 +4,10 @@
 
 Three processes over loopback: a sender of WebSocket frames, ours (stream service, desk, journal with every commit
 synced, broker adapter), and the local market that takes the orders. A tick's way is timed from the moment before its
-frame is sent to the moment its order's request has been read by the market.
+frame is sent to the moment its order's request has been read by the market. Books come at full rate and conflate; the
+ticks that are signals are trades, which do not: one without its order fails the run. A cancel is timed from the call
+that wants it to the moment the market has read its request, with so many trades waiting in the stream's mailbox
+whenever one is wanted.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -36,7 +39,7 @@ from tasks.journal.journal import Journal
 from tasks.orders.account import Market, TradingState
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
 from tasks.stream.desk import Desk, DeskPolicy
-from tasks.stream.messages import Depth, Ticker, Trade, Trades
+from tasks.stream.messages import Trade, Trades
 from tasks.stream.policy import SessionPolicy
 from tasks.stream.service import StreamService
 from tasks.stream.session import Session
@@ -44,7 +47,7 @@ from tasks.stream.socket import Endpoint
 
 SYMBOLS = [f"S{number:02}USDT" for number in range(50)]
 RATE, SIGNALS_A_SECOND = 5_000, 20
-QUEUED, ROUNDS = 200_000, 2
+QUEUED, ROUNDS = 200_000, 4
 
 
 @dataclass
@@ -63,15 +66,17 @@ class Bench:
 
 
 class SignalDesk(Desk):
-    """The stream's desk, with a strategy that orders once for every signal it sees in a book."""
+    """The stream's desk, with a strategy that orders once for every signal it sees among the trades."""
 
     on_signal: Callable[[str, int], None]
 
-    def take(self, symbol: str, message: Depth | Ticker, received: float) -> None:
-        """Take a book, then look at it."""
-        super().take(symbol, message, received)
-        if isinstance(message, Depth) and message.bids[0][1] >= SIGNAL:
-            self.on_signal(symbol, int(message.bids[0][1]) - SIGNAL)
+    def take_trades(self, trades: Iterable[tuple[str, Trade, float]]) -> None:
+        """Take trades, then look at them."""
+        taken = list(trades)
+        super().take_trades(taken)
+        for symbol, trade, _ in taken:
+            if trade.side == SIGNAL:
+                self.on_signal(symbol, int(trade.id))
 
 
 async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Bench], Awaitable[None]]) -> None:
@@ -80,7 +85,7 @@ async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Benc
     clock, stop = partial(datetime.now, UTC), asyncio.Event()
     broker = LocalBroker(LocalSettings(url, SecretStr(key)), clock=clock)
     session = Session(
-        [("depth", symbol) for symbol in SYMBOLS],
+        [(channel, symbol) for channel in ("depth", "trade") for symbol in SYMBOLS],
         policy=SessionPolicy(close_timeout_s=0.2),
         rng=Random(1),  # noqa: S311
         epoch_ms=time.time() * 1000.0,
@@ -88,7 +93,10 @@ async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Benc
     books = SignalDesk(SYMBOLS, DeskPolicy(), recorder=None, on_alert=lambda alert: None, to_wall_ms=session.wall_ms)
     address = f"127.0.0.1:{sender.address}"
     service = StreamService(
-        session, Endpoint(f"ws://{address}/v1/realtime", f"http://{address}", SecretStr("k")), books
+        session,
+        Endpoint(f"ws://{address}/v1/realtime", f"http://{address}", SecretStr("k")),
+        books,
+        max_trades=QUEUED,
     )
     with Journal(folder / "orders.sqlite") as journal:
         desk = OrderDesk(
@@ -102,8 +110,7 @@ async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Benc
         books.on_signal = on_signal
         async with asyncio.TaskGroup() as group:
             running = [group.create_task(desk.run(stop)), group.create_task(service.run(stop))]
-            while desk.state is not TradingState.ACTIVE:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            await _until(lambda: desk.state is TradingState.ACTIVE)
             await work(bench)
             stop.set()
             await asyncio.gather(*running)
@@ -127,7 +134,7 @@ async def tick_to_order_ms(sender: Wire, market: Wire, folder: Path, seconds: fl
         numbers = bench.numbers.items()
         found.extend(1000 * (arrivals["place", key] - told[n]) for key, n in numbers if ("place", key) in arrivals)
         missed = len(told) - len(found)
-        found.extend([float("inf")] * missed)  # a signal that a newer tick replaced before it was seen
+        found.extend([float("inf")] * missed)
 
     await _within(sender, market, folder, work)
     return found
@@ -142,12 +149,11 @@ async def cancels_ms(sender: Wire, market: Wire, folder: Path) -> list[float]:
             now = datetime.now(UTC)
             keys = [bench.desk.propose(_wish(s, f"rest {turn} {s}", now, Decimal(1))) for s in SYMBOLS]
             await _until(lambda keys=keys: _rest(bench.desk, keys))
-            for number, key in enumerate(keys):
-                _queue(bench.service, first=number * QUEUED)
+            for key in keys:
+                _fill_up(bench.service)
                 wanted[key] = time.perf_counter()
                 bench.desk.cancel(key)
-                await _until(lambda: bench.service.mailbox.empty)
-            await _until(lambda: not bench.desk.working)
+                await _until(lambda key=key: all(one.request.client_order_id != key for one in bench.desk.working))
 
     await _within(sender, market, folder, work)
     arrivals = market.ask("arrivals")
@@ -158,17 +164,12 @@ def _rest(desk: OrderDesk, keys: list[str]) -> bool:
     return {one.request.client_order_id for one in desk.working if one.status is Status.ACCEPTED} == set(keys)
 
 
-def _queue(service: StreamService, first: int) -> None:
-    """Have the stream service receive ticks, books and trades in turn, without a chance to look at one."""
-    topics, now = list(service.session.link.subscriptions.topics.values()), time.monotonic()
-    levels = [(97_000.0 - level, 1.0) for level in range(10)]
-    for number in range(first, first + QUEUED):
-        topic = topics[number % len(topics)]
-        if number % 2:
-            trade = Trade(str(number), 97_000.0, 1.0, "buy", number)
-            service._data(topic, Trades(topic.symbol, [trade]), now)
-        else:
-            service._data(topic, Depth(topic.symbol, levels, levels, number), now)
+def _fill_up(service: StreamService) -> None:
+    """Have the stream service receive trades, without a chance to look at one, until enough of them wait."""
+    topics, now = [one for one in service.session.link.subscriptions.topics.values() if one.channel == "trade"], 0.0
+    for number in range(service.messages, service.messages + QUEUED - service.mailbox.waiting):
+        topic, now = topics[number % len(topics)], time.monotonic()
+        service._data(topic, Trades(topic.symbol, [Trade(number, 97_000.0, 1.0, "buy", number)]), now)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -180,7 +181,7 @@ async def _until(condition: Callable[[], bool]) -> None:
 def main() -> None:
     """Print the table; exit 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of ticks at full rate (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of ticks at full rate (default: %(default)s)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="of the journal (default: %(default)s)")
     parser.add_argument("--open", type=int, default=10_000, help="orders open in it (default: %(default)s)")
     arguments = parser.parse_args()

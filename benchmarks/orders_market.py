@@ -18,9 +18,11 @@ from typing import Any
 
 from benchmarks.stream_sender import frame, frames, shake_hands
 
-#: A best bid of so many units and more is a signal; what is above is its number.
-SIGNAL = 1_000_000
+#: Trades of this side are signals, numbered by their ids. Trades, since books conflate: each one has to be seen.
+SIGNAL = "neutral"
 _BURST_S = 0.002
+#: No answer takes so long; what does not come by then never will.
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Wire:
     def ask(self, *command: Any) -> Any:
         """Give a command and wait for its answer."""
         self.pipe.send(command)
-        return self.pipe.recv()
+        return _heard(self.pipe)
 
 
 @contextmanager
@@ -48,11 +50,18 @@ def wire(target: Any, *arguments: Any) -> Iterator[Wire]:
     here, there = context.Pipe()
     process = context.Process(target=target, args=(there, *arguments), daemon=True)
     process.start()
+    there.close()  # or the end of the process would not end what is read from it
     try:
-        yield Wire(here.recv(), here)
+        yield Wire(_heard(here), here)
     finally:
-        process.terminate()
+        process.kill()
         process.join()
+
+
+def _heard(pipe: Connection) -> Any:
+    if not pipe.poll(PATIENCE_S):
+        raise TimeoutError(f"expected the other end to answer within {PATIENCE_S:g} s, found it silent")
+    return pipe.recv()
 
 
 def send_ticks(pipe: Connection, symbols: list[str]) -> None:
@@ -85,10 +94,9 @@ def _pace(connection: socket.socket, ready: list[bytes], symbols: list[str], rat
 
 
 def _signal(symbol: str, number: int) -> bytes:
-    bids = [["97000.00", str(SIGNAL + number)], *([f"{96999 - level}.00", "1.0"] for level in range(9))]
-    asks = [[f"{97001 + level}.00", "1.0"] for level in range(10)]
-    data = {"symbol": symbol, "bids": bids, "asks": asks, "timestamp": 1_772_409_600_000 + number}
-    return frame(json.dumps({"cmd": "depth", "data": data}, separators=(",", ":")).encode())
+    trade = {"id": str(number), "price": "97000.00", "quantity": "1.0", "side": SIGNAL, "timestamp": 1_772_409_600_000}
+    data = {"symbol": symbol, "trades": [trade]}
+    return frame(json.dumps({"cmd": "trade", "data": data}, separators=(",", ":")).encode())
 
 
 def take_orders(pipe: Connection, symbols: tuple[str, ...]) -> None:

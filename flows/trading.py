@@ -21,6 +21,7 @@ from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
 from flows.trading_core import Core, Doubt, Priority, event, log
 from flows.trading_doubt import Doubts
+from flows.trading_process import quick_process
 from flows.trading_proposal import Pace, Proposal
 from flows.trading_reports import Reports
 from tasks.broker.port import Account, Broker
@@ -165,6 +166,13 @@ class OrderDesk:
         self._remember()
         limits = self._exposure.limits
         await self._core.commit(Entry(Kind.RISK, body={"limits": limits.version, "values": asdict(limits)}))
+        with quick_process():
+            await self._trade(stop)
+        if self._exposure.equity is not None:
+            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
+        await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
+
+    async def _trade(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             consumer = group.create_task(self._core.consume(group))
             workers = [group.create_task(self._reports.listen()), group.create_task(self._tick())]
@@ -173,9 +181,6 @@ class OrderDesk:
             await self._drain()
             for worker in (consumer, *workers, *self._core.errands):
                 worker.cancel()
-        if self._exposure.equity is not None:
-            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
-        await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
 
     def book(self, *, without: str = "") -> Book:
         """Return the account as risk sees it."""
@@ -201,7 +206,12 @@ class OrderDesk:
         verdict = check(request, book, market, self._exposure.limits, now_s=self._now_s(), signal_age_s=age_s)
         core.failpoint("K0")
         happening = Happening.SUBMIT_INTENDED if verdict.passed else Happening.RISK_DENIED
-        inputs = {"market": market, "state": book.state, "equity": book.equity, "position": book.positions}
+        inputs = {
+            "market": market,
+            "state": book.state,
+            "equity": book.equity,
+            "position": book.positions.get(request.symbol),
+        }
         await core.commit(
             Entry(Kind.SIGNAL, identifier, {"signal": proposal.signal_key, "decided_at": proposal.decided_at}),
             Entry(Kind.CREATED, identifier, request),

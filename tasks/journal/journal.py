@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,15 @@ Connect = Callable[[Path], sqlite3.Connection]
 def connect(path: Path) -> sqlite3.Connection:
     """Open a database on this machine's disk."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A transaction that is written and not yet durable."""
+
+    draft: Draft
+    changes: list[Change]
+    lines: list[Line]
 
 
 class Journal:
@@ -99,17 +108,30 @@ class Journal:
             self._lock = None
 
     async def commit(self, entries: Sequence[Entry]) -> list[Change]:
-        """Write entries durably, in a thread of the journal's own, and return what each did.
+        """Write entries durably and return what each did; only the disk is waited for in a thread of the journal's own.
+
+        The statements before it run here: each of them gives up the interpreter, and in a thread would wait for it to
+        come back, time and again, while ticks pour in.
 
         Raises:
             DataError: The disk did not take them. Nothing was written, and the journal refuses everything from now on.
             InputError: An entry contradicts the journal; nothing was written.
         """
         async with self._turn:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self.commit_now, entries)
+            begun = self._begin(entries)
+            ending = asyncio.get_running_loop().run_in_executor(self._thread, self._end, begun)
+            try:
+                return await asyncio.shield(ending)
+            finally:  # also where the caller was cancelled: the next turn must not begin inside this transaction
+                if not ending.done():
+                    await asyncio.wait([ending])
 
     def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
         """Write entries durably from this thread; see `commit`."""
+        return self._end(self._begin(entries))
+
+    def _begin(self, entries: Sequence[Entry]) -> _Begun:
+        """Open a transaction and write entries into it."""
         if self._broken or self._database is None:
             raise DataError(
                 f"journal {self.path.name}: expected an open journal, found {self._broken or 'a closed one'}"
@@ -117,18 +139,36 @@ class Journal:
         draft = Draft(self.state)
         changes = [draft.take(entry) for entry in entries]
         lines = self._lines(entries)
+        with self._undoing(self._database):
+            self._database.execute("BEGIN IMMEDIATE")
+            self._write(lines, draft)
+        return _Begun(draft, changes, lines)
+
+    def _end(self, begun: _Begun) -> list[Change]:
+        """Make a transaction durable, then let the state follow."""
+        assert self._database is not None  # noqa: S101  (begun on it)
+        with self._undoing(self._database):
+            self._database.execute("COMMIT")
+        begun.draft.keep()
+        self._head = (begun.lines[-1].seq, begun.lines[-1].hash) if begun.lines else self._head
+        return begun.changes
+
+    @contextmanager
+    def _undoing(self, database: sqlite3.Connection) -> Iterator[None]:
+        """Roll back where anything fails; where the disk did, refuse everything from now on."""
         try:
-            with _transaction(self._database):
-                self._write(lines, draft)
+            try:
+                yield
+            except BaseException:
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
         except sqlite3.Error as error:
             self._broken = f"{type(error).__name__}: {error}"
             raise DataError(
                 f"journal {self.path.name}: could not be written ({error}); nothing was, no order may be sent; "
                 "mend the disk and start again"
             ) from error
-        draft.keep()
-        self._head = (lines[-1].seq, lines[-1].hash) if lines else self._head
-        return changes
 
     def lines(self, client_order_id: str | None = None) -> Iterator[Line]:
         """Yield lines in order: all of them, or those of one order."""
@@ -192,7 +232,10 @@ class Journal:
         assert database is not None  # noqa: S101
         orders, positions, signals, trades = draft.changes()
         rows: dict[str, list[Any]] = {
-            f"INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [astuple(line) for line in lines],
+            f"INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [
+                (one.seq, one.epoch, one.wall_ns, one.mono_ns, one.client_order_id, one.kind, one.payload, one.hash)
+                for one in lines
+            ],
             "INTO signals VALUES (?, ?)": list(signals.items()),
             "INTO fills VALUES (?, ?, ?, ?)": [(*key, owner) for key, owner in trades.items()],
             "OR REPLACE INTO orders VALUES (?, ?, ?)": [
@@ -203,23 +246,11 @@ class Journal:
             ],
         }
         for where, found in rows.items():
-            if found:  # each statement gives up the interpreter's lock, and waits for it while ticks pour in
+            if found:
                 database.executemany(f"INSERT {where}", found)
         if lines:
             head = (lines[-1].seq, lines[-1].hash, self.epoch, SCHEMA_VERSION)
             database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", head)
-
-
-@contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
 
 
 def _private(path: str, flags: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from tasks.orders.account import Book, Limits, Market, TradingState, Verdict
-from tasks.orders.order import TERMINAL, ZERO, Order, OrderRequest, OrderType, Status
+from tasks.orders.order import TERMINAL, ZERO, Order, OrderRequest, OrderType, Side, Status
 
 
 def check(
@@ -29,12 +29,13 @@ def check(
         signal_age_s: Age of the signal behind it.
     """
     reducing = reduces(request, book)
+    question = _Question(request, book, market, limits, now_s, signal_age_s, reducing, worst_cases(book))
     checked = []
     for name, control in _CONTROLS:
         if reducing and name in _WAIVED_WHEN_REDUCING:
             continue
         checked.append(name)
-        reason = control(_Question(request, book, market, limits, now_s, signal_age_s, reducing))
+        reason = control(question)
         if reason:
             return Verdict(passed=False, refused_by=name, reason=reason, checked=tuple(checked))
     return Verdict(passed=True, checked=tuple(checked))
@@ -48,13 +49,14 @@ def reduces(request: OrderRequest, book: Book) -> bool:
     return position * request.side.sign < 0 and request.quantity + same_side <= abs(position)
 
 
-def worst_case(book: Book, symbol: str) -> Decimal:
-    """Return the largest absolute position that can result if open and doubtful orders fill as they like."""
-    position = book.positions.get(symbol, ZERO)
-    open_orders = [order for order in book.orders if order.request.symbol == symbol]
-    bought = sum((order.remaining_quantity for order in open_orders if order.request.side.sign > 0), ZERO)
-    sold = sum((order.remaining_quantity for order in open_orders if order.request.side.sign < 0), ZERO)
-    return max(abs(position + bought), abs(position - sold))
+def worst_cases(book: Book) -> dict[str, Decimal]:
+    """Return each symbol's largest absolute position that can result if open and doubtful orders fill as they like."""
+    most, least = dict(book.positions), dict(book.positions)
+    for order in book.orders:
+        request = order.request
+        bound = most if request.side is Side.BUY else least
+        bound[request.symbol] = bound.get(request.symbol, ZERO) + request.side.sign * order.remaining_quantity
+    return {s: max(abs(most.get(s, ZERO)), abs(least.get(s, ZERO))) for s in most | least}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ class _Question:
     now_s: float
     signal_age_s: float
     reducing: bool
+    worst: dict[str, Decimal]
+
+    @property
+    def position_value(self) -> Decimal:
+        """The symbol's position with everything open and the order itself filled, at the order's price."""
+        return (self.worst.get(self.request.symbol, ZERO) + self.request.quantity) * self.price
 
     @property
     def price(self) -> Decimal:
@@ -140,20 +148,18 @@ def _order_value(q: _Question) -> str:
 
 
 def _position_value(q: _Question) -> str:
-    value = (worst_case(q.book, q.request.symbol) + q.request.quantity) * q.price
-    allowed = q.limits.max_position_fraction * q.equity
+    value, allowed = q.position_value, q.limits.max_position_fraction * q.equity
     if value <= allowed:
         return ""
     return f"expected a position of at most {allowed:.2f} with all open orders filled, found {value:.2f}"
 
 
 def _gross_value(q: _Question) -> str:
-    symbols = {*q.book.positions, *(order.request.symbol for order in q.book.orders)} - {q.request.symbol}
-    missing = sorted(symbol for symbol in symbols if worst_case(q.book, symbol) and symbol not in q.book.prices)
+    others = {symbol: most for symbol, most in q.worst.items() if most and symbol != q.request.symbol}
+    missing = sorted(others.keys() - q.book.prices.keys())
     if missing:
         return f"expected a price of every position, found none of {missing}"
-    others = sum((worst_case(q.book, symbol) * q.book.prices.get(symbol, ZERO) for symbol in symbols), ZERO)
-    value = others + (worst_case(q.book, q.request.symbol) + q.request.quantity) * q.price
+    value = sum((most * q.book.prices[symbol] for symbol, most in others.items()), q.position_value)
     allowed = q.limits.max_gross_fraction * q.equity
     return "" if value <= allowed else f"expected a gross exposure of at most {allowed:.2f}, found {value:.2f}"
 

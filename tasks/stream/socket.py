@@ -30,7 +30,7 @@ from tasks.stream.subscriptions import Topic
 
 TICK_S = 0.1
 #: The reader lets the others have their turn after so long: pings, consumers, the control page.
-SLICE_S = 0.002
+SLICE_S = 0.0005
 #: Frames waiting to be sent; a peer that lets more than this pile up does not read.
 MAX_OUTGOING = 1_000
 #: Two hundred levels of fifty symbols fit in a tenth of it; more is a fault of the server.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -128,6 +129,19 @@ def test_a_failed_commit_ends_trading(path: Path) -> None:
             journal.commit_now([created(3)])
     with Journal(path) as journal:
         assert set(journal.state.orders) == {request(1).client_order_id}
+
+
+async def test_a_commit_outlives_whoever_waits_for_it(path: Path) -> None:
+    """A commit whose caller is cancelled is still made whole, and the next one begins after it."""
+    with Journal(path) as journal:
+        leaver = asyncio.create_task(journal.commit([created(1)]))
+        await asyncio.sleep(0)  # it has begun
+        leaver.cancel()
+        await journal.commit([created(2)])
+        assert leaver.cancelled()
+        assert len(journal.state.orders) == 2
+    with Journal(path) as journal:
+        assert len(journal.state.orders) == 2
 
 
 MEDDLING = {

@@ -10,7 +10,7 @@ import pytest
 from tasks.errors import InputError
 from tasks.orders.account import Book, Limits, Market, TradingState, Verdict
 from tasks.orders.order import Order, OrderRequest, OrderType, Side, Status
-from tasks.orders.risk import check, next_state, reduces, worst_case
+from tasks.orders.risk import check, next_state, reduces, worst_cases
 
 D = Decimal
 LIMITS = Limits()
@@ -116,8 +116,8 @@ def test_doubtful_orders_count_as_filled() -> None:
     """The worst case takes every open and doubtful order, on the side that makes it worse."""
     orders = (held(Side.BUY, "3", Status.IN_DOUBT), held(Side.BUY, "2"), held(Side.SELL, "9"))
     book = replace(BOOK, positions={"BTCUSDT": D(1)}, orders=orders)
-    assert worst_case(book, "BTCUSDT") == 8
-    assert worst_case(replace(book, orders=orders[:2]), "BTCUSDT") == 6
+    assert worst_cases(book) == {"BTCUSDT": 8}
+    assert worst_cases(replace(book, orders=orders[:2])) == {"BTCUSDT": 6}
 
 
 def test_losses_and_troubles_tighten_and_never_loosen() -> None:
