@@ -98,8 +98,8 @@ def pinned(lake: Lake) -> dict[str, set[int]]:
     if lake.exists(PINS):
         for table, version in lake.scan(PINS).select("table", "version").collect().iter_rows():
             found.setdefault(table, set()).add(version)
-    if lake.exists("sweeps/runs"):
-        runs = recorded_runs(lake).drop_nulls(["interval", "lake_version"])
+    for table in filter(lake.exists, ("sweeps/runs", "portfolio/runs")):
+        runs = recorded_runs(lake, table).drop_nulls(["interval", "lake_version"])
         for interval, version in runs.select("interval", "lake_version").unique().iter_rows():
             found.setdefault(f"{_BARS}{interval}", set()).add(version)
     return found

@@ -67,7 +67,9 @@ WORDS: dict[str, Word] = {
         "equal weight: luck's share in the lead.",
     ),
     "fees": Word("Fees", "money", "Commission paid over the span, in the quote asset."),
-    "benchmark_return": Word("Buy and hold", "percent", "Return of holding the symbol over the same bars, no costs."),
+    "benchmark_return": Word(
+        "Buy and hold", "percent", "Return of holding the symbol over the same bars, at the same costs."
+    ),
     "benchmark_sharpe": Word("Buy-and-hold Sharpe", "ratio", "Sharpe of holding the symbol over the same bars."),
     "benchmark_max_drawdown": Word(
         "Buy-and-hold drawdown", "percent", "Deepest fall of the price below its highest point so far."

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from lake.maintenance import pinned
 from lake.store import Lake
 from tasks.errors import InputError
 from tasks.sweep.costs import Costs
@@ -260,6 +261,13 @@ def test_a_run_comes_back_from_the_lake_as_it_was(panel: Panel, tmp_path: Path) 
     assert replace(loaded, weights=result.weights, equity=result.equity) == result
     with pytest.raises(InputError, match="portfolio-unknown"):
         load(lake, "portfolio-unknown")
+
+
+def test_the_bars_of_a_recorded_portfolio_stay_readable(panel: Panel, tmp_path: Path) -> None:
+    """Maintenance keeps the version of the bars that a stored portfolio names."""
+    lake = Lake(tmp_path)
+    save(lake, study(panel, request(lake_version=3, methods=("equal",))), datetime(2026, 1, 1, tzinfo=UTC))
+    assert pinned(lake) == {"klines/1d": {3}}
 
 
 def test_equity_and_metrics_agree(panel: Panel) -> None:

@@ -80,8 +80,8 @@ def weights_figure(weights: pl.DataFrame, members: Mapping[str, str]) -> go.Figu
         members: Member → label; beyond nine the smallest are drawn as one.
     """
     wide = weights.pivot(on="member", index="filled_at", values="held").sort("filled_at")
-    figure, x = go.Figure(), epoch_ms(wide["filled_at"])
-    for number, (label, shares) in enumerate(_shares(wide, members).items()):
+    figure, x, stack = go.Figure(), epoch_ms(wide["filled_at"]), _shares(wide, members)
+    for number, (label, shares) in enumerate(stack.items()):
         figure.add_scatter(
             x=x,
             y=shares,
@@ -97,7 +97,7 @@ def weights_figure(weights: pl.DataFrame, members: Mapping[str, str]) -> go.Figu
         xaxis={"type": "date"},
         yaxis={"range": [0, 1], "tickformat": ".0%", "title": {"text": "Share of the account"}},
     )
-    legend = 20 * -(-len(figure.data) // 3)  # pixels its rows take from the plot
+    legend = 20 * -(-len(stack) // 3)  # pixels its rows take from the plot
     return styled(figure, height=260 + legend)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,6 @@ def _record(panel: Panel, request: PortfolioRequest, plan: Plan, provenance: Map
         },
         "periods_per_year": panel.periods_per_year,
         "engine": "vectorbt, orders to target weights, cash shared",
-        "weights": "skfolio, trailing window, covariances shrunk (Ledoit and Wolf)",
+        "weights": f"skfolio {version('skfolio')}, trailing window, covariances shrunk (Ledoit and Wolf)",
         **provenance,
     }
