@@ -20,8 +20,8 @@ from tasks.sweep.portfolio.rebalance import Rebalanced, rebalance
 from tasks.sweep.portfolio.request import PortfolioRequest
 from tasks.sweep.portfolio.result import EQUITY, WEIGHTS, PortfolioResult
 
-#: Resampled histories behind the verdict.
-DRAWS = 1_000
+#: Resampled histories behind the verdict; fewer over long ones, where rows drawn in all would pass the limit.
+DRAWS, FEWEST_DRAWS, MOST_ROWS = 1_000, 300, 100_000_000
 #: A method beats equal weight where luck explains its lead with less than 5 %, shared among the methods tried.
 CONFIDENCE = 0.95
 
@@ -103,12 +103,13 @@ def _against_equal(metrics: dict[str, dict[str, float]], growth: np.ndarray, see
     returns = growth[1:] / growth[:-1] - 1
     rng, rows = np.random.default_rng(seed), len(returns)
     beaten, place = np.zeros(returns.shape[1]), np.arange(rows)
-    for _ in range(DRAWS):
+    draws = max(FEWEST_DRAWS, min(DRAWS, MOST_ROWS // rows))
+    for _ in range(draws):
         drawn = returns[bootstrap_paths(place, 1, rng, max(1.0, rows ** (1 / 3)))[0]]
         with np.errstate(invalid="ignore", divide="ignore"):
             ratios = drawn.mean(axis=0) / drawn.std(axis=0, ddof=1)
         beaten += ~(ratios > ratios[0])
-    chances = {name: float(beaten[m] / DRAWS) for m, name in enumerate(metrics)}
+    chances = {name: float(beaten[m] / draws) for m, name in enumerate(metrics)}
     equal = metrics["equal"]["sharpe"]
     return {
         name: figures | ({} if name == "equal" else {"lead": figures["sharpe"] - equal, "lead_lost": chances[name]})
