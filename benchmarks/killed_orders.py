@@ -30,7 +30,6 @@ from tasks.broker.port import BrokerOrder
 from tasks.errors import ConfigurationError, DataError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
-from tasks.journal.state import Change
 from tasks.orders.account import Limits, Market, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile, Step, next_step
 from tasks.orders.order import Order, OrderRequest, OrderType, Side, TimeInForce
@@ -47,6 +46,8 @@ LIMITS = Limits(
     price_collar=_WIDE,
     orders_per_minute=1_000_000,
     symbol_orders_per_minute=1_000_000,
+    strategy_orders_per_minute=1_000_000,
+    max_losses_in_a_row=1_000_000,
     max_signal_age_s=Decimal(3600),
     max_day_loss=_WIDE,
     max_drawdown=_WIDE,
@@ -145,13 +146,12 @@ class KilledJournal(Journal):
             self._database.execute("PRAGMA max_page_count = 1")  # SQLite makes it: no more pages than there are
         return super()._begin(entries)
 
-    def _end(self, begun: Any) -> list[Change]:
+    def _end(self) -> None:
         assert self._database is not None
-        changes = super()._end(begun)
+        super()._end()
         if self._killer.strikes("K15"):
             self._killer.kill_within(0.002)
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return changes
 
     def _write(self, lines: Any, draft: Any) -> None:
         super()._write(lines, draft)

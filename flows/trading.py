@@ -222,7 +222,7 @@ class OrderDesk:
         if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._now_s()):
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
         if verdict.passed:
-            self._exposure.ordered(request.symbol, self._now_s())
+            self._exposure.ordered(request, self._now_s())
             self._doubts.submit(request, now, proposal.decided_at)
 
     def _objection(self, order: Order, doubt: Doubt) -> str:
@@ -245,6 +245,8 @@ class OrderDesk:
             self._troubled.add(identifier)
             self._exposure.trouble(self._now_s())
             self._core.put(Priority.HALT, self._tighten)
+        if self._exposure.lost(order):
+            self._core.put(Priority.HALT, self._tighten)
         if "overfilled" in order.flags and applied.alert:
             self.halt(f"order {identifier} filled more than it asked for")
 
@@ -260,7 +262,7 @@ class OrderDesk:
         self._exposure.measure(account, self._core.clock())
         await self._tighten()
         told, known, now = self._exposure.memory(), self._noted, monotonic()
-        is_news = any(told[name] != known.get(name) for name in ("day", "day_equity", "reducing"))
+        is_news = any(told[name] != known.get(name) for name in ("day", "day_equity", "reducing", "losses_in_a_row"))
         if is_news or (told != known and now - self._noted_at >= NOTE_S):
             self._noted, self._noted_at = told, now
             await self._core.commit(Entry(Kind.ACCOUNT, body=told))
@@ -288,8 +290,8 @@ class OrderDesk:
         """Take up what an earlier process must not have known in vain: a halt, the day's and the highest equity."""
         operator, account = self._core.journal.last(Kind.OPERATOR), self._core.journal.last(Kind.ACCOUNT)
         self.halted_for = operator.body().get("halt", "") if operator else ""
-        if account is not None:
-            self._exposure.remember(account.body())
+        orders = self._core.journal.state.orders.values()
+        self._exposure.recall(orders, account.body() if account is not None else None)
 
     async def _reconcile(self) -> None:
         self._compared_at = monotonic()
@@ -310,7 +312,7 @@ class OrderDesk:
         self._cancels.retry()
         if self._reports.is_behind:
             self._reports.fetch()
-        every_s = self._pace.reconcile_s if self._agreement.agreed else self._pace.recheck_s
+        every_s = self._pace.reconcile_s if self._agreement.complete else self._pace.recheck_s
         if monotonic() - self._compared_at >= every_s:
             await self._reconcile()
 

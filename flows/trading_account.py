@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from flows.trading_losses import LossStreak
 from tasks.broker.port import Account
 from tasks.orders.account import Book, Limits, Market, TradingState
-from tasks.orders.order import ZERO, Order
+from tasks.orders.order import ZERO, Order, OrderRequest
 from tasks.orders.risk import next_state
 
 _MINUTE_S = 60.0
@@ -27,7 +28,7 @@ class Exposure:
 
     Attributes:
         equity: As the broker last said, None before it did.
-        reducing: The day's loss leaves only what closes positions; ends with the day.
+        reducing: The day's loss, or too many losses in a row, leave only what closes positions; ends with the day.
     """
 
     def __init__(self, limits: Limits, market: Callable[[str], Market]) -> None:
@@ -35,7 +36,8 @@ class Exposure:
         self.equity: Decimal | None = None
         self.reducing = False
         self._peak, self._day, self._day_equity = ZERO, date.min, ZERO
-        self._orders: deque[tuple[float, str]] = deque()
+        self._orders: deque[tuple[float, str, str]] = deque()
+        self._streak = LossStreak()
         self._troubles: deque[float] = deque()
         self._refused: deque[float] = deque(maxlen=_RAN_AWAY)
 
@@ -43,6 +45,7 @@ class Exposure:
         """Take over what the broker says the account is worth."""
         if now.date() != self._day:
             self._day, self._day_equity, self.reducing = now.date(), account.equity, False
+            self._streak.in_a_row = 0
         self.equity, self._peak = account.equity, max(self._peak, account.equity)
 
     def memory(self) -> dict[str, Any]:
@@ -53,16 +56,26 @@ class Exposure:
             "day": self._day.isoformat(),
             "day_equity": self._day_equity,
             "reducing": self.reducing,
+            "losses_in_a_row": self._streak.in_a_row,
         }
 
-    def remember(self, memory: dict[str, Any]) -> None:
+    def recall(self, orders: Iterable[Order], memory: dict[str, Any] | None) -> None:
         """Take up what an earlier process knew."""
+        self._streak = LossStreak(orders)
+        self._streak.in_a_row = 0
+        if memory is None:
+            return
+        self._streak.in_a_row = memory.get("losses_in_a_row", 0)  # older journals do not know it
         self._peak, self._day_equity = Decimal(memory["peak"]), Decimal(memory["day_equity"])
         self._day, self.reducing = date.fromisoformat(memory["day"]), memory["reducing"]
 
-    def ordered(self, symbol: str, now_s: float) -> None:
+    def ordered(self, request: OrderRequest, now_s: float) -> None:
         """Count an order towards the rate limits."""
-        self._orders.append((now_s, symbol))
+        self._orders.append((now_s, request.symbol, request.strategy))
+
+    def lost(self, order: Order) -> bool:
+        """Count an order's fills; return whether they ended a round trip that lost."""
+        return self._streak.follow(order)
 
     def trouble(self, now_s: float) -> None:
         """Count an order that was rejected or went into doubt."""
@@ -77,6 +90,7 @@ class Exposure:
         """Forget troubles, once a person has looked at them; the peak starts anew from what is left."""
         self._troubles.clear()
         self._refused.clear()
+        self._streak.in_a_row = 0
         self._peak = self.equity or ZERO
 
     def called_for(self, book: Book, now_s: float) -> TradingState:
@@ -100,4 +114,5 @@ class Exposure:
             tuple(self._orders),
             ZERO if self.equity is None else self.equity - self._day_equity,
             self._peak,
+            self._streak.in_a_row,
         )

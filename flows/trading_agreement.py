@@ -19,7 +19,16 @@ from tasks.orders.order import UNCERTAIN, ZERO, Status
 #: Younger differences may be fills on their way.
 GRACE_S = 5.0
 
-_Difference = tuple[Decimal, Decimal]
+_Pair = tuple[Decimal, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """What journal and broker hold, since when it is these two figures, and since when they differ at all."""
+
+    pair: _Pair
+    since: datetime
+    first: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,8 @@ class Agreement:
         grace_s: How long a difference may last before it halts.
 
     Attributes:
-        agreed: They agree, and nothing is in doubt that an earlier process left.
+        agreed: They agree, or did and differ for less than the grace: fills on their way; and nothing is in doubt that
+            an earlier process left.
     """
 
     def __init__(
@@ -65,7 +75,12 @@ class Agreement:
         self._measured, self._halt, self._grace_s = measured, halt, grace_s
         self.agreed = False
         self._asking = self._again = False
-        self._differing: dict[str, tuple[_Difference, datetime]] = {}
+        self._differing: dict[str, _Difference] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing differs at all, not even as little as fills on their way."""
+        return self.agreed and not self._differing
 
     async def reconcile(self) -> None:
         """Begin to compare; where that is under way, do it again afterwards."""
@@ -116,21 +131,24 @@ class Agreement:
         before, self._differing = self._differing, {}
         for symbol, pair in differing.items():
             known = before.get(symbol)
-            since = known[1] if known and known[0] == pair else now
-            self._differing[symbol] = (pair, since)
-        self.agreed = not differing and not self._doubts.lingering
+            since = known.since if known and known.pair == pair else now
+            self._differing[symbol] = _Difference(pair, since, known.first if known else now)
+        young = all((now - one.first).total_seconds() < self._grace_s for one in self._differing.values())
+        self.agreed = not self._doubts.lingering and (not differing or (self.agreed and young))
         if differing:
-            await self._disagreed(differing, now, is_news=differing.keys() != before.keys())
+            await self._disagreed(
+                differing, now, is_news=differing != {symbol: one.pair for symbol, one in before.items()}
+            )
 
-    async def _disagreed(self, differing: dict[str, _Difference], now: datetime, *, is_news: bool) -> None:
+    async def _disagreed(self, differing: dict[str, _Pair], now: datetime, *, is_news: bool) -> None:
         if is_news:
             told = {symbol: {"journal": ours, "broker": theirs} for symbol, (ours, theirs) in differing.items()}
             await self._core.commit(Entry(Kind.RECONCILE, body={"differing": told}))
         doubtful = {order.request.symbol for order in self._core.working.values() if order.status in UNCERTAIN}
         lasting = [
             symbol
-            for symbol, (_, since) in self._differing.items()
-            if (now - since).total_seconds() >= self._grace_s and symbol not in doubtful
+            for symbol, one in self._differing.items()
+            if (now - one.since).total_seconds() >= self._grace_s and symbol not in doubtful
         ]
         if lasting:
             names = ", ".join(f"{s} (journal {differing[s][0]}, broker {differing[s][1]})" for s in sorted(lasting))

@@ -119,16 +119,21 @@ class Journal:
         """
         async with self._turn:
             begun = self._begin(entries)
-            ending = asyncio.get_running_loop().run_in_executor(self._thread, self._end, begun)
+            ending = asyncio.get_running_loop().run_in_executor(self._thread, self._end)
             try:
-                return await asyncio.shield(ending)
-            finally:  # also where the caller was cancelled: the next turn must not begin inside this transaction
-                if not ending.done():
-                    await asyncio.wait([ending])
+                await asyncio.shield(ending)
+            except asyncio.CancelledError:  # the next turn must not begin inside this transaction
+                await asyncio.wait([ending])
+                if ending.exception() is None:
+                    self._keep(begun)
+                raise
+            return self._keep(begun)
 
     def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
         """Write entries durably from this thread; see `commit`."""
-        return self._end(self._begin(entries))
+        begun = self._begin(entries)
+        self._end()
+        return self._keep(begun)
 
     def _begin(self, entries: Sequence[Entry]) -> _Begun:
         """Open a transaction and write entries into it."""
@@ -144,11 +149,14 @@ class Journal:
             self._write(lines, draft)
         return _Begun(draft, changes, lines)
 
-    def _end(self, begun: _Begun) -> list[Change]:
-        """Make a transaction durable, then let the state follow."""
+    def _end(self) -> None:
+        """Make the transaction durable."""
         assert self._database is not None  # noqa: S101  (begun on it)
         with self._undoing(self._database):
             self._database.execute("COMMIT")
+
+    def _keep(self, begun: _Begun) -> list[Change]:
+        """Let the state follow what is durable."""
         begun.draft.keep()
         self._head = (begun.lines[-1].seq, begun.lines[-1].hash) if begun.lines else self._head
         return begun.changes

@@ -37,8 +37,10 @@ class Limits:
         max_reference_age_s: Older reference prices count as missing.
         orders_per_minute: Orders of the account in any rolling minute.
         symbol_orders_per_minute: The same for one symbol.
+        strategy_orders_per_minute: The same for one strategy.
         max_signal_age_s: An older signal is not acted on any more.
         max_day_loss: Loss of the day at which only reducing is left.
+        max_losses_in_a_row: Round trips that lost, one after the other, at which only reducing is left.
         max_drawdown: Loss from the highest equity at which trading halts.
         max_doubt_and_rejects: Orders in doubt or rejected within a minute at which trading halts.
     """
@@ -49,9 +51,11 @@ class Limits:
     price_collar: Decimal = Decimal("0.02")
     max_reference_age_s: Decimal = Decimal(2)
     orders_per_minute: int = 60
-    symbol_orders_per_minute: int = 10
+    symbol_orders_per_minute: int = 30
+    strategy_orders_per_minute: int = 10
     max_signal_age_s: Decimal = Decimal(60)
     max_day_loss: Decimal = Decimal("0.02")
+    max_losses_in_a_row: int = 4
     max_drawdown: Decimal = Decimal("0.05")
     max_doubt_and_rejects: int = 3
 
@@ -104,9 +108,10 @@ class Book:
         positions: Signed quantity by symbol.
         prices: Last price by symbol, for exposure.
         orders: Every order that has not ended, and those in doubt.
-        recent_orders: Monotonic times of orders of the last minute, with their symbol.
+        recent_orders: Monotonic times of orders of the last minute, with their symbol and strategy.
         day_pnl: Realised and unrealised since the day began, quote asset.
         peak_equity: The highest so far.
+        losses_in_a_row: Round trips that lost since the last one that did not.
     """
 
     state: TradingState
@@ -114,9 +119,10 @@ class Book:
     positions: dict[str, Decimal]
     prices: dict[str, Decimal]
     orders: tuple[Order, ...] = ()
-    recent_orders: tuple[tuple[float, str], ...] = ()
+    recent_orders: tuple[tuple[float, str, str], ...] = ()
     day_pnl: Decimal = ZERO
     peak_equity: Decimal = ZERO
+    losses_in_a_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,13 +176,16 @@ def _repeated(q: _Question) -> str:
 
 
 def _rate(q: _Question) -> str:
-    recent = [symbol for at, symbol in q.book.recent_orders if q.now_s - at < 60]
-    mine = sum(symbol == q.request.symbol for symbol in recent)
-    allowed = q.limits.symbol_orders_per_minute
-    if mine >= allowed:
-        return f"expected fewer than {allowed} orders of {q.request.symbol} a minute, found {mine}"
-    if len(recent) >= q.limits.orders_per_minute:
-        return f"expected fewer than {q.limits.orders_per_minute} orders a minute, found {len(recent)}"
+    recent = [one for one in q.book.recent_orders if q.now_s - one[0] < 60]
+    symbol, strategy = q.request.symbol, q.request.strategy
+    counted = (
+        (f" of {strategy}", sum(one[2] == strategy for one in recent), q.limits.strategy_orders_per_minute),
+        (f" of {symbol}", sum(one[1] == symbol for one in recent), q.limits.symbol_orders_per_minute),
+        ("", len(recent), q.limits.orders_per_minute),
+    )
+    for whose, found, allowed in counted:
+        if found >= allowed:
+            return f"expected fewer than {allowed} orders{whose} a minute, found {found}"
     return ""
 
 
@@ -224,4 +227,6 @@ def next_state(book: Book, limits: Limits, *, troubles_last_minute: int) -> Trad
             return TradingState.HALTED
         if book.state is TradingState.ACTIVE and -book.day_pnl >= limits.max_day_loss * book.peak_equity:
             return TradingState.REDUCING
+    if book.state is TradingState.ACTIVE and book.losses_in_a_row >= limits.max_losses_in_a_row:
+        return TradingState.REDUCING
     return book.state

@@ -30,7 +30,7 @@ from tests.flows.trading_rig import QUICK, SYMBOL
 MINUTE = timedelta(minutes=1)
 #: The market's monotonic clock stands still: no book grows old because the machine is busy.
 NOW = 1_000.0
-LIMITS = Limits(orders_per_minute=1000, symbol_orders_per_minute=1000)
+LIMITS = Limits(orders_per_minute=1000, symbol_orders_per_minute=1000, strategy_orders_per_minute=1000)
 
 
 def wall_now() -> datetime:

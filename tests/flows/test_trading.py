@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tasks.journal.entries import Kind
 from tasks.orders.account import Limits, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Side, Status
-from tests.flows.trading_rig import SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
+from tests.flows.trading_rig import LIMITS, QUICK, SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
 
 
 async def bought(rig: Rig, number: int = 1) -> str:
@@ -301,6 +302,29 @@ async def test_a_difference_that_heals_does_not_halt(tmp_path: Path) -> None:
         await rig.until(lambda: bool(rig.bodies(Kind.RECONCILE)), "the difference is on record")
         rig.broker.extra = Decimal(0)
         await bought(rig)
+
+
+async def test_a_difference_younger_than_the_grace_denies_nothing(tmp_path: Path) -> None:
+    """Where both agreed before, a fill that races the account's snapshot stops no entry; it is looked at again soon."""
+    async with trading(tmp_path, pace=replace(QUICK, grace_s=60.0)) as rig:
+        await bought(rig)
+        rig.broker.extra = Decimal(1)
+        await rig.until(lambda: bool(rig.bodies(Kind.RECONCILE)), "the difference is on record")
+        assert rig.desk.state is TradingState.ACTIVE
+        await rig.until_status(rig.desk.propose(proposal(2)), Status.FILLED)
+
+
+async def test_losing_round_trips_in_a_row_leave_reducing(tmp_path: Path) -> None:
+    """Bought at the ask and sold at the bid, twice: entries are denied, ways out are not, also after a restart."""
+    limits = replace(LIMITS, max_losses_in_a_row=2)
+    async with trading(tmp_path, limits=limits) as rig:
+        for number in (1, 2):
+            await bought(rig, number)
+            await rig.until_status(rig.desk.propose(proposal(-number, Side.SELL)), Status.FILLED)
+        await rig.until_state(TradingState.REDUCING)
+    async with trading(tmp_path, limits=limits) as rig:
+        await rig.until_state(TradingState.REDUCING)
+        await rig.until_status(rig.desk.propose(proposal(3)), Status.DENIED)
 
 
 async def test_three_rejections_halt(tmp_path: Path) -> None:

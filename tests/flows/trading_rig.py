@@ -25,7 +25,9 @@ from tasks.orders.order import Order, OrderRequest, OrderType, Side, Status, Tim
 SYMBOL = "BTCUSDT"
 QUICK = Pace(tick_s=0.01, recheck_s=0.02, reconcile_s=0.2, grace_s=0.1, skew_s=0.0)
 #: One order is one trouble; tests that halt for troubles set their own.
-LIMITS = Limits(max_doubt_and_rejects=1000, orders_per_minute=1000, symbol_orders_per_minute=1000)
+LIMITS = Limits(
+    max_doubt_and_rejects=1000, orders_per_minute=1000, symbol_orders_per_minute=1000, strategy_orders_per_minute=1000
+)
 
 
 def now() -> datetime:
@@ -188,6 +190,7 @@ async def trading(
     limits: Limits = LIMITS,
     market: Callable[[str], Market] | None = None,
     prepare: Callable[[FaultyBroker], None] = lambda broker: None,
+    pace: Pace = QUICK,
 ) -> AsyncIterator[Rig]:
     """Run a desk on a folder's journal and paper account, as often as wanted; it stops clean at the end."""
     terms = Terms(latency_s=Decimal(0), initial_cash=Decimal(100_000))
@@ -201,7 +204,7 @@ async def trading(
             limits=limits,
             market=market or market_at(),
             clock=now,
-            pace=QUICK,
+            pace=pace,
         )
         rig, stop = Rig(desk, broker, journal), asyncio.Event()
         rig.quote()

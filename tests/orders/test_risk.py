@@ -77,8 +77,9 @@ def test_a_sound_order_passes_every_control() -> None:
         ("gross_exposure", buy(), replace(BOOK, positions={"E": D(1)}), MARKET, 0),
         ("in_doubt", buy(), replace(BOOK, orders=(held(Side.SELL, "1", Status.IN_DOUBT),)), MARKET, 0),
         ("repeated_entry", buy(), replace(BOOK, orders=(held(Side.BUY, "1"),)), MARKET, 0),
-        ("order_rate", buy(), replace(BOOK, recent_orders=((999.0, "BTCUSDT"),) * 10), MARKET, 0),
-        ("order_rate", buy(), replace(BOOK, recent_orders=((999.0, "E"),) * 60), MARKET, 0),
+        ("order_rate", buy(strategy="s"), replace(BOOK, recent_orders=((999.0, "E", "s"),) * 10), MARKET, 0),
+        ("order_rate", buy(), replace(BOOK, recent_orders=((999.0, "BTCUSDT", "t"),) * 30), MARKET, 0),
+        ("order_rate", buy(), replace(BOOK, recent_orders=((999.0, "E", "t"),) * 60), MARKET, 0),
     ],
 )
 def test_each_control_refuses(control: str, request_: OrderRequest, book: Book, market: Market, age: float) -> None:
@@ -94,7 +95,7 @@ def test_each_control_refuses(control: str, request_: OrderRequest, book: Book, 
         (limit("102"), BOOK),
         (buy("5"), BOOK),
         (buy("4"), replace(BOOK, positions={"BTCUSDT": D(6)})),
-        (buy(), replace(BOOK, recent_orders=((939.0, "BTCUSDT"),) * 10)),
+        (buy(), replace(BOOK, recent_orders=((939.0, "BTCUSDT", ""),) * 60)),
         (buy(), replace(BOOK, orders=(held(Side.BUY, "1", Status.IN_DOUBT, "ETHUSDT"),), prices={"ETHUSDT": D(10)})),
     ],
 )
@@ -126,6 +127,8 @@ def test_losses_and_troubles_tighten_and_never_loosen() -> None:
     assert next_state(book, LIMITS, troubles_last_minute=2) is TradingState.ACTIVE
     assert next_state(book, LIMITS, troubles_last_minute=3) is TradingState.HALTED
     assert next_state(replace(book, day_pnl=D(-200)), LIMITS, troubles_last_minute=0) is TradingState.REDUCING
+    assert next_state(replace(book, losses_in_a_row=3), LIMITS, troubles_last_minute=0) is TradingState.ACTIVE
+    assert next_state(replace(book, losses_in_a_row=4), LIMITS, troubles_last_minute=0) is TradingState.REDUCING
     assert next_state(replace(book, equity=D(9_500)), LIMITS, troubles_last_minute=0) is TradingState.HALTED
     for state in (TradingState.HALTED, TradingState.REDUCING, TradingState.RECONCILING):
         assert next_state(replace(book, state=state), LIMITS, troubles_last_minute=0) is state

@@ -1,0 +1,48 @@
+"""Losing round trips in a row: a strategy that only loses is stopped before the day's loss is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from tasks.orders.order import ZERO, Fill, Order
+from tasks.orders.position import Position
+
+
+class LossStreak:
+    """Round trips of every symbol, from flat to flat or through zero, each judged after its fees.
+
+    Args:
+        orders: Whose fills an earlier process counted.
+
+    Attributes:
+        in_a_row: Trips that lost since the last one that did not.
+    """
+
+    def __init__(self, orders: Iterable[Order] = ()) -> None:
+        self.in_a_row = 0
+        self._positions: dict[str, Position] = {}
+        self._worth_before: dict[str, Decimal] = {}
+        self._counted: dict[str, int] = {}
+        for order in orders:
+            self.follow(order)
+
+    def follow(self, order: Order) -> bool:
+        """Count an order's new fills; return whether a trip ended with a loss."""
+        identifier, before = order.request.client_order_id, self.in_a_row
+        new = order.fills[self._counted.get(identifier, 0) :]
+        if new:
+            self._counted[identifier] = len(order.fills)
+        for fill in new:
+            self._take(order, fill)
+        return self.in_a_row > before
+
+    def _take(self, order: Order, fill: Fill) -> None:
+        symbol = order.request.symbol
+        before = self._positions.get(symbol, Position())
+        after = self._positions[symbol] = before.filled(order.request.side, fill)
+        if before.quantity and before.quantity * after.quantity <= 0:
+            earned = after.realised - after.fees
+            lost = earned < self._worth_before.get(symbol, ZERO)
+            self._worth_before[symbol] = earned
+            self.in_a_row = self.in_a_row + 1 if lost else 0

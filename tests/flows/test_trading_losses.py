@@ -1,0 +1,43 @@
+"""Round trips are judged whole: from flat to flat or through zero, after their fees."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from flows.trading_losses import LossStreak
+from tasks.orders.order import Fill, Order, OrderRequest, Side
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def traded(name: str, side: Side, *fills: tuple[int, int], fee: str = "0") -> Order:
+    """Return an order with fills of a price and a quantity each."""
+    made = tuple(
+        Fill(f"{name}{number}", Decimal(price), Decimal(quantity), Decimal(fee), AT)
+        for number, (price, quantity) in enumerate(fills)
+    )
+    return Order(OrderRequest(name, "paper", "BTCUSDT", side, Decimal(100)), fills=made)
+
+
+def test_a_trip_ends_flat_or_through_zero() -> None:
+    """A part that is sold at a loss ends nothing; going flat does, and so does turning round."""
+    streak = LossStreak()
+    assert not streak.follow(traded("a", Side.BUY, (100, 4)))
+    assert not streak.follow(traded("b", Side.SELL, (90, 1)))
+    assert streak.follow(traded("b", Side.SELL, (90, 1), (90, 3)))
+    assert not streak.follow(traded("c", Side.BUY, (100, 1)))
+    assert streak.follow(traded("d", Side.SELL, (99, 3)))
+    assert streak.in_a_row == 2
+
+
+def test_fees_lose_and_a_gain_ends_the_streak() -> None:
+    """A trip that its fees turn into a loss counts as one, an even one does not, and a fill counts once."""
+    streak = LossStreak([traded("a", Side.BUY, (100, 1), fee="1")])
+    last = traded("b", Side.SELL, (101, 1), fee="1")
+    assert streak.follow(last)
+    assert not streak.follow(last)
+    assert streak.in_a_row == 1
+    assert not streak.follow(traded("c", Side.BUY, (100, 1)))
+    assert not streak.follow(traded("d", Side.SELL, (100, 1)))
+    assert streak.in_a_row == 0
