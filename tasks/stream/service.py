@@ -163,18 +163,21 @@ class StreamService:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
-            until = self._clock() + SLICE_S
-            for symbol, message, received in self.mailbox.take_latest():
-                self.desk.take(symbol, message, received)
-                if self._clock() > until:
-                    await asyncio.sleep(0)
-                    until = self._clock() + SLICE_S
-            while trades := self.mailbox.take_trades(_TRADES_A_SLICE):
-                self.desk.take_trades(trades)
+            while not self.mailbox.empty:
+                self.desk.take_trades(self.mailbox.take_trades(_TRADES_A_SLICE))  # first: books can wait, they conflate
+                await self._take_latest()
+                for gap in self.mailbox.take_gaps():
+                    self._event(GapBegan(gap.channel, gap.symbol, gap.reason, gap.start))
+                    self._event(gap)
                 await asyncio.sleep(0)
-            for gap in self.mailbox.take_gaps():
-                self._event(GapBegan(gap.channel, gap.symbol, gap.reason, gap.start))
-                self._event(gap)
+
+    async def _take_latest(self) -> None:
+        until = self._clock() + SLICE_S
+        for symbol, message, received in self.mailbox.take_latest():
+            self.desk.take(symbol, message, received)
+            if self._clock() > until:
+                await asyncio.sleep(0)
+                until = self._clock() + SLICE_S
 
     async def _tick(self) -> None:
         """Tell the desk the time, and measure how late this task is woken: the loop's lag."""
