@@ -107,24 +107,38 @@ def server_environment(host: str, port: int) -> dict[str, str]:
 
 
 def start_server(host: str, port: int) -> None:
-    """Start a Prefect server in the background and return when it answers.
+    """Start a Prefect server in the background and return when it answers; `prefect server stop` ends it.
+
+    Not by ``prefect server start --background``: that server writes into a pipe nobody reads, and ends with the first
+    error it has to log. Ours writes `server.log` in Prefect's home and belongs to no terminal.
 
     Raises:
         ConfigurationError: It did not come up; the message holds the end of what it printed.
     """
-    command = [sys.executable, "-m", "prefect", "server", "start", "--background", "--host", host, "--port", str(port)]
-    done = subprocess.run(  # noqa: S603  (our own command line)
-        command, env=server_environment(host, port) | os.environ, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise ConfigurationError(
-            f"Prefect server: could not be started on {host}:{port}; it printed: {(done.stdout + done.stderr)[-800:]}"
+    home = get_current_settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    with (home / "server.log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  (our own command line)
+            command,
+            env=server_environment(host, port) | os.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not is_healthy(f"http://{host}:{port}/api"):
-        if time.monotonic() > deadline:
+    while True:
+        ended = process.poll() is not None  # taken first: it may have made way for another process's server
+        if is_healthy(f"http://{host}:{port}/api"):
+            break
+        if ended or time.monotonic() > deadline:
+            process.terminate()
+            printed = (home / "server.log").read_text(errors="replace")[-800:]
             raise ConfigurationError(
-                f"Prefect server: expected an answer on {host}:{port} within {START_TIMEOUT_S} s, found none; start it "
-                "by hand with `prefect server start` and read what it prints, or run without orchestration"
+                f"Prefect server: expected an answer on {host}:{port} within {START_TIMEOUT_S} s, found none; it "
+                f"printed: {printed}; start it by hand with `prefect server start`, or run without orchestration"
             )
         time.sleep(0.2)
+    if not ended:
+        (home / "server.pid").write_text(str(process.pid))

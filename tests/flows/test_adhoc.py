@@ -6,11 +6,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.settings import get_current_settings
 
 from flows import adhoc
 from flows.steps import Progress, gather, is_orchestrated, publish_markdown, step, subflow
@@ -102,6 +104,16 @@ def test_a_server_is_started_where_none_is_configured(tmp_path) -> None:
             assert done.stdout.strip() == f"http://127.0.0.1:{port}/api", done.stderr
     finally:
         subprocess.run([sys.executable, "-m", "prefect", "server", "stop"], env=environment, check=True)
+
+
+def test_a_server_outlives_the_errors_it_logs(prefect_server: str) -> None:
+    """What the server prints goes to a file that stays open, not into a pipe that ended with whoever started it."""
+    process = Path(f"/proc/{(get_current_settings().home / 'server.pid').read_text()}/fd")
+    if not process.exists():
+        pytest.skip("this system shows no open files of a process")
+    written = {os.readlink(process / number) for number in ("1", "2")}
+    assert written == {str(get_current_settings().home / "server.log")}
+    assert adhoc.is_healthy(prefect_server)
 
 
 def test_a_server_that_cannot_start_says_why(monkeypatch) -> None:
