@@ -82,7 +82,7 @@ class SignalDesk(Desk):
 async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Bench], Awaitable[None]]) -> None:
     """Run stream and desk on both wires for the length of some work."""
     url, key = market.address
-    clock, stop = partial(datetime.now, UTC), asyncio.Event()
+    clock, stop, known = partial(datetime.now, UTC), asyncio.Event(), Market(Decimal(100))
     broker = LocalBroker(LocalSettings(url, SecretStr(key)), clock=clock)
     session = Session(
         [(channel, symbol) for channel in ("depth", "trade") for symbol in SYMBOLS],
@@ -99,9 +99,7 @@ async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Benc
         max_trades=QUEUED,
     )
     with Journal(folder / "orders.sqlite") as journal:
-        desk = OrderDesk(
-            journal, broker, account="bench", limits=LIMITS, market=lambda symbol: Market(Decimal(100)), clock=clock
-        )
+        desk = OrderDesk(journal, broker, account="bench", limits=LIMITS, market=lambda symbol: known, clock=clock)
         bench = Bench(desk, service, {})
 
         def on_signal(symbol: str, number: int) -> None:

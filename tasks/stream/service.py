@@ -164,7 +164,9 @@ class StreamService:
             await self._arrived.wait()
             self._arrived.clear()
             while not self.mailbox.empty:
-                self.desk.take_trades(self.mailbox.take_trades(_TRADES_A_SLICE))  # first: books can wait, they conflate
+                if trades := self.mailbox.take_trades(_TRADES_A_SLICE):  # first: books can wait, they conflate
+                    self.desk.take_trades(trades)
+                    await asyncio.sleep(0)  # whoever decides on trades goes before the books
                 await self._take_latest()
                 for gap in self.mailbox.take_gaps():
                     self._event(GapBegan(gap.channel, gap.symbol, gap.reason, gap.start))
