@@ -7,8 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: The journal's thread has to win the interpreter back after each sync. Far shorter than a slice of ticks: the loop lets
-#: go and takes again at every turn, and each time the thread's wait for its turn would begin anew.
+#: The journal's thread has to win the interpreter back after each sync. Far shorter than a slice of ticks: the loop
+#: lets go and takes again at every turn, and each time the thread's wait for its turn would begin anew.
 SWITCH_S = 0.00001
 
 
