@@ -40,7 +40,7 @@ def deployed(prefect_server: str) -> Iterator[str]:
 def test_every_schedule_makes_runs(deployed: str) -> None:
     """Each scheduled deployment gets a run without anybody asking (with SQLAlchemy 2.1 none ever appears)."""
     wanted = {
-        f"{entry['entrypoint'].rsplit(':')[-1].replace('_', '-')}/{entry['name']}"
+        f"{entry['entrypoint'].rpartition('.')[2].replace('_', '-')}/{entry['name']}"
         for entry in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
         if entry["schedules"]
     }
