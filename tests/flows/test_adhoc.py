@@ -12,6 +12,7 @@ import pytest
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter
 from prefect.settings import get_current_settings
 
 from flows import adhoc
@@ -58,7 +59,8 @@ def test_called_from_a_script_the_flow_runs_to_its_end(orchestrated: str) -> Non
 
     async def records() -> tuple[list[str], list[str]]:
         async with get_client() as client:
-            runs = await client.read_flow_runs()
+            ours = FlowFilter.model_validate({"name": {"any_": [outer.name, inner.name]}})
+            runs = await client.read_flow_runs(flow_filter=ours)
             artifacts = await client.read_artifacts()
             return [run.state_name or "" for run in runs], [a.key or "" for a in artifacts]
 
