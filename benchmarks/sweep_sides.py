@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numba import njit
 
 from tasks.strategies.registry import get
@@ -171,7 +171,6 @@ def certified(grid: Grid, bars: SweepBars) -> None:
 
 def main(side: str) -> None:
     """Run one side and print what it took, from the start of the process."""
-    began = psutil.Process().create_time()
     if side.startswith("fused"):
         figures = fused_grid(small_grid(), walk(10_000))
         np.argsort(figures[:, 1])
@@ -183,7 +182,13 @@ def main(side: str) -> None:
         fused_grid(large_grid(), walk(100_000))
     elif side == "one":
         any_strategy(walk(1_051_200))
-    print(json.dumps({"seconds": time.time() - began, "peak_mib": peak_mib()}))
+    print(json.dumps({"seconds": age_s(), "peak_mib": peak_mib()}))
+
+
+def age_s() -> float:
+    """Return the age of this process by the clock that nobody sets; the wall clock may have been, since the start."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mib() -> float:
