@@ -12,7 +12,7 @@ from flows.trading_core import Core, Priority, log
 from flows.trading_doubt import Doubts
 from flows.trading_reports import Reports
 from tasks.broker.port import Account, BrokerFill, BrokerOrder
-from tasks.errors import TransientError
+from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.order import UNCERTAIN, ZERO, Status
 
@@ -96,7 +96,7 @@ class Agreement:
             open_orders = await broker.open_orders()
             account = await broker.account()
             fills = await broker.fills(self._reports.since)
-        except TransientError as error:
+        except (TransientError, ProtocolError) as error:
             self._core.put(Priority.REPLY, partial(self._failed, str(error)))
             return
         absent = frozenset(working - {seen.client_order_id for seen in open_orders})

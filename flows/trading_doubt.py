@@ -16,7 +16,7 @@ from time import perf_counter
 
 from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
 from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError
-from tasks.errors import TransientError
+from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
@@ -178,7 +178,7 @@ class Doubts:
         identifier = request.client_order_id
         try:
             found = await self._core.broker.query(identifier, request.symbol)
-        except TransientError as error:
+        except (TransientError, ProtocolError) as error:
             log.warning("query.failed", client_order_id=identifier, error=str(error))
             self._core.put(Priority.TICK, partial(self._unanswered, identifier))
             return

@@ -11,7 +11,7 @@ from functools import partial
 from flows.trading_core import Core, Priority, log
 from tasks.broker.port import BrokerFill, BrokerOrder, Connected, Disconnected, Report
 from tasks.broker.translate import from_fill, from_snapshot
-from tasks.errors import TransientError
+from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.identity import is_ours
 
@@ -133,7 +133,7 @@ class Reports:
         fills: list[BrokerFill] = []
         try:
             fills = await self._core.broker.fills(self.since)
-        except TransientError as error:
+        except (TransientError, ProtocolError) as error:
             log.warning("fills.failed", error=str(error))
         self._core.put(Priority.REPLY, partial(self._fetched, fills))
 

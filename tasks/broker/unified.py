@@ -5,7 +5,7 @@ Figures are floats there; their shortest spelling is what the exchange wrote, up
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,11 +16,23 @@ from tasks.errors import ProtocolError
 from tasks.orders.order import ZERO, Fill, OrderRequest, Side, Status
 
 _log = structlog.get_logger(__name__)
+_NONSENSE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 _ENDED = {"canceled": Status.CANCELED, "expired": Status.EXPIRED, "rejected": Status.REJECTED}
 
 
 def read_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | None:
-    """Read an order, None where it is none; what a terse exchange leaves out is taken from what was asked for."""
+    """Read an order, None where it is none; what a terse exchange leaves out is taken from what was asked for.
+
+    Raises:
+        ProtocolError: A figure, side or moment that is none.
+    """
+    try:
+        return _order(raw, request)
+    except _NONSENSE as error:
+        raise ProtocolError(f"ccxt: an order of an unexpected shape ({type(error).__name__})") from None
+
+
+def _order(raw: Any, request: OrderRequest | None) -> BrokerOrder | None:
     if not raw or not raw.get("id"):
         return None
     asked = request.client_order_id if request else ""
@@ -39,7 +51,7 @@ def read_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | N
         quantity=quantity,
         filled_quantity=filled,
         status=status,
-        updated_at=datetime.fromtimestamp(stamp / 1000, UTC),
+        updated_at=_moment(stamp),
         reason="" if status not in _ENDED.values() else f"the exchange says {raw.get('status')}",
         average_price=exact(raw.get("average")) or None,
     )
@@ -62,10 +74,17 @@ def read_fill(raw: Any, client_order_id: str) -> BrokerFill:
     """Read a trade of ours.
 
     Raises:
-        ProtocolError: It has no id, so that it could not be counted once.
+        ProtocolError: It has no id, so that it could not be counted once, or a figure, side or moment is none.
     """
     if not raw.get("id"):
         raise ProtocolError("ccxt: expected a trade with an id, found none: fills could not be counted once")
+    try:
+        return _fill(raw, client_order_id)
+    except _NONSENSE as error:
+        raise ProtocolError(f"ccxt: a trade of an unexpected shape ({type(error).__name__})") from None
+
+
+def _fill(raw: Any, client_order_id: str) -> BrokerFill:
     price, quantity = exact(raw["price"]), exact(raw["amount"])
     return BrokerFill(
         client_order_id=client_order_id,
@@ -77,7 +96,7 @@ def read_fill(raw: Any, client_order_id: str) -> BrokerFill:
             price=price,
             quantity=quantity,
             fee=quote_fee(raw, price),
-            timestamp=datetime.fromtimestamp(raw["timestamp"] / 1000, UTC),
+            timestamp=_moment(raw["timestamp"]),
         ),
     )
 
@@ -96,3 +115,8 @@ def quote_fee(raw: Any, price: Decimal) -> Decimal:
 def exact(value: Any) -> Decimal:
     """Return a figure, zero where there is none."""
     return ZERO if value is None else Decimal(str(value))
+
+
+def _moment(milliseconds: Any) -> datetime:
+    # Not `fromtimestamp`: the platform answers some numbers with an OSError, which elsewhere means that a wire broke.
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)

@@ -310,6 +310,23 @@ def test_a_terse_answer_is_completed_from_what_was_asked() -> None:
 
 
 @pytest.mark.parametrize(
+    "nonsense",
+    [
+        *({"timestamp": stamp} for stamp in (1e300, -1e300, 10**20, float("nan"), "soon")),
+        {"side": "up"},
+        {"amount": "x"},
+    ],
+)
+def test_nonsense_is_refused_as_such(nonsense: dict[str, Any]) -> None:
+    """An absurd moment, side or figure breaks the protocol; no error of the platform, which elsewhere means a wire."""
+    with pytest.raises(ProtocolError, match="an order of an unexpected shape"):
+        read_order(RAW | nonsense)
+    trade = RAW | {"order": "7", "price": 1.0, "timestamp": 0} | nonsense
+    with pytest.raises(ProtocolError, match="a trade of an unexpected shape"):
+        read_fill(trade, "kh1")
+
+
+@pytest.mark.parametrize(
     ("fee", "value"),
     [
         ({"cost": 0.2, "currency": "USDT"}, "0.2"),

@@ -314,6 +314,18 @@ async def test_a_difference_younger_than_the_grace_denies_nothing(tmp_path: Path
         await rig.until_status(rig.desk.propose(proposal(2)), Status.FILLED)
 
 
+async def test_answers_that_make_no_sense_deny_and_end_nothing(tmp_path: Path) -> None:
+    """While the broker answers nonsense nothing is entered and cancels pass; the desk lives, and goes on afterwards."""
+    async with trading(tmp_path) as rig:
+        identifier = await resting(rig)
+        rig.broker.absurd = True
+        await rig.until_state(TradingState.RECONCILING)
+        rig.desk.cancel(identifier)
+        await rig.until_status(identifier, Status.CANCELED)
+        rig.broker.absurd = False
+        await bought(rig, 2)
+
+
 async def test_losing_round_trips_in_a_row_leave_reducing(tmp_path: Path) -> None:
     """Bought at the ask and sold at the bid, twice: entries are denied, ways out are not, also after a restart."""
     limits = replace(LIMITS, max_losses_in_a_row=2)

@@ -15,7 +15,7 @@ from flows.trading_proposal import Pace, Proposal
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
 from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection, OutcomeUnknownError
-from tasks.errors import TransientError
+from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import Limits, Market, TradingState
@@ -54,6 +54,7 @@ class FaultyBroker:
         hidden: Neither query nor lists show these orders.
         mute: The stream says nothing.
         down: No question is answered.
+        absurd: Every answer is nonsense.
         extra: Added to the broker's position, as if somebody else had traded.
         submits: Every id that was submitted.
         cancels: Every id whose cancellation was asked for.
@@ -68,6 +69,7 @@ class FaultyBroker:
     hidden: set[str] = field(default_factory=set)
     mute: bool = False
     down: bool = False
+    absurd: bool = False
     extra: Decimal = Decimal(0)
     submits: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
@@ -131,6 +133,8 @@ class FaultyBroker:
     def _asked(self) -> None:
         if self.down:
             raise TransientError("nobody answers")
+        if self.absurd:
+            raise ProtocolError("an order of an unexpected shape")
 
 
 class Rig:
