@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import re
 import resource
 import time
@@ -17,6 +18,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
+
+import structlog
 
 from benchmarks.fuzz_parsers import PARSERS, Parser
 from benchmarks.runner import Table
@@ -118,6 +121,7 @@ def main() -> None:
         with PARSERS[names[0]].opened() as parse:
             parse(body)
         return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     table = Table(f"{chosen.inputs:,} damaged inputs a parser, seed {SEED}")
     for name in names:
         _judge(table, name, fuzz(name, chosen.inputs))

@@ -123,6 +123,30 @@ def parquet_inputs(frames: Sequence[pl.DataFrame]) -> Maker:
     return make
 
 
+def arrow_inputs(frames: Sequence[pl.DataFrame]) -> Maker:
+    """Return a maker of Arrow streams whose bytes are damaged."""
+    texts = [_arrow(frame) for frame in frames]
+    return lambda rng: damaged(rng, rng.choice(texts), texts)
+
+
+def lines_inputs(samples: Sequence[str]) -> Maker:
+    """Return a maker of files of ``name = value`` lines: strange values, lost and doubled lines, damaged bytes."""
+    texts = [sample.encode() for sample in samples]
+
+    def make(rng: Random) -> bytes:
+        if rng.random() < 0.5:
+            return damaged(rng, rng.choice(texts), texts)
+        lines = rng.choice(samples).splitlines()
+        at = rng.randrange(len(lines))
+        name, value = lines[at].split(" = ")
+        odd = rng.choice(ODD)
+        strange = rng.choice((str(odd), json.dumps(odd), "-" + value, "inf", "nan", "1e999999999", f"[{value}]"))
+        lines[at : at + 1] = rng.choice(([f"{name} = {strange}"], [f"{strange} = {value}"], [lines[at]] * 2, []))
+        return "\n".join(lines).encode("utf-8", "surrogatepass")
+
+    return make
+
+
 def _altered(rng: Random, node: Any) -> Any:
     """Return a copy of a JSON document in which one node is replaced, removed, doubled or renamed."""
     if not isinstance(node, dict | list) or not node or rng.random() < 0.1:
@@ -143,4 +167,10 @@ def _fate(rng: Random) -> int:
 def _parquet(frame: pl.DataFrame) -> bytes:
     stream = io.BytesIO()
     frame.write_parquet(stream)
+    return stream.getvalue()
+
+
+def _arrow(frame: pl.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    frame.write_ipc_stream(stream)
     return stream.getvalue()

@@ -1,30 +1,41 @@
-"""The parsers of bytes from outside: the samples that their fuzz inputs are made of, and what must hold of answers."""
+"""The parsers of bytes from outside, the inputs that each is fed with, and what must hold of its answers."""
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import ccxt.async_support as ccxt
+import msgspec
 import polars as pl
 
-from benchmarks.fuzz_inputs import Maker, csv_inputs, json_inputs, parquet_inputs
+from benchmarks import fuzz_samples as samples
+from benchmarks.fuzz_inputs import Maker, arrow_inputs, csv_inputs, json_inputs, lines_inputs, parquet_inputs
+from benchmarks.fuzz_samples import MINUTE, START
+from flows.live_limits import read_limits
+from lake.hot import parse_hot
 from lake.schema import BARS
-from lake.timeline import to_ms
 from lake.transfer import read_bars_file
+from tasks.broker import unified
 from tasks.broker.evidence import REFUSALS, judge, read_answer
+from tasks.broker.port import BrokerFill
 from tasks.broker.private import read_report
+from tasks.control.server import MAX_BODY_BYTES, read_said
+from tasks.errors import ProtocolError
 from tasks.exchange import parse
+from tasks.exchange.ccxt_source import CcxtSource, strict
+from tasks.exchange.page import Page
 from tasks.exchange.request import Window
-from tasks.stream.messages import Message, decode
+from tasks.stream.messages import Message, decode, read_connections, refusal_code
 
-START = datetime(2024, 1, 1, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 WINDOW = Window(START, START + 10 * MINUTE)
+NOW = START + timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +56,49 @@ class Parser:
 @contextmanager
 def _bars() -> Iterator[Callable[[bytes], None]]:
     def read(body: bytes) -> None:
-        page = parse.parse_klines(
-            body, symbol="BTCUSDT", interval_name="1m", window=WINDOW, limit=10, now=START + timedelta(days=1)
-        )
-        opens = page.bars["timestamp"]
-        assert page.bars.schema == pl.Schema(BARS)
-        assert opens.is_sorted()
-        assert not opens.len() or (opens[0] >= WINDOW.start and opens[-1] < WINDOW.end and opens.is_unique().all())
+        page = parse.parse_klines(body, symbol="BTCUSDT", interval_name="1m", window=WINDOW, limit=10, now=NOW)
+        _check_page(page)
 
     yield read
+
+
+@contextmanager
+def _exchange_bars() -> Iterator[Callable[[bytes], None]]:
+    exchange, body = strict(ccxt.binance({"enableRateLimit": False})), b""
+    market = {"id": "BTCUSDT", "symbol": "BTC/USDT", "base": "BTC", "quote": "USDT", "type": "spot", "spot": True}
+    exchange.set_markets([market])
+
+    async def fetch(*_: object, **__: object) -> Any:
+        """Return what ccxt's own fetch returns: JSON, or the text where it is none."""
+        text = body.decode(errors="replace")
+        answer = exchange.parse_json(text)
+        return text if answer is None else answer
+
+    exchange.fetch = fetch
+    source = CcxtSource(exchange, _Once())  # type: ignore[arg-type]
+    with asyncio.Runner() as runner:
+
+        def read(answer: bytes) -> None:
+            nonlocal body
+            body = answer
+            _check_page(runner.run(source.fetch_page("BTC/USDT", "1m", WINDOW, now=NOW)))
+
+        yield read
+        runner.run(exchange.close())
+
+
+class _Once:
+    """A sender that asks once and at once."""
+
+    async def send(self, attempt: Callable[[], Any], where: str) -> Any:
+        return await attempt()
+
+
+def _check_page(page: Page) -> None:
+    opens = page.bars["timestamp"]
+    assert page.bars.schema == pl.Schema(BARS)
+    assert opens.is_sorted()
+    assert not opens.len() or (opens[0] >= WINDOW.start and opens[-1] < WINDOW.end and opens.is_unique().all())
 
 
 @contextmanager
@@ -64,6 +109,7 @@ def _answers() -> Iterator[Callable[[bytes], None]]:
     )
 
     def read(body: bytes) -> None:
+        parse.parse_head(body)
         value: Any = parse.parse_data(body, kinds[len(body) % len(kinds)], where="fuzz")
         if isinstance(value, parse.TradeDays):
             assert set(value.half_days()) <= set(value.days())
@@ -94,6 +140,61 @@ def _replies() -> Iterator[Callable[[bytes], None]]:
     yield read
 
 
+@contextmanager
+def _refusals() -> Iterator[Callable[[bytes], None]]:
+    def read(body: bytes) -> None:
+        assert isinstance(refusal_code(body), int | str | None)
+        read_connections(body)
+
+    yield read
+
+
+@contextmanager
+def _exchange_orders() -> Iterator[Callable[[bytes], None]]:
+    decoder = msgspec.json.Decoder()
+
+    def read(body: bytes) -> None:
+        try:
+            raw = decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raw = None
+        if not isinstance(raw, dict):
+            raise ProtocolError("ccxt decodes, and hands on nothing but its own dictionaries")
+        order = unified.read_order(raw)
+        assert order is None or order.quantity
+        assert isinstance(unified.read_fill(raw, "ours"), BrokerFill)
+
+    yield read
+
+
+@contextmanager
+def _hot() -> Iterator[Callable[[bytes], None]]:
+    def read(body: bytes) -> None:
+        assert parse_hot(body, where="fuzz").schema == pl.Schema(BARS)
+
+    yield read
+
+
+@contextmanager
+def _limits() -> Iterator[Callable[[bytes], None]]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "limits.toml"
+
+        def read(body: bytes) -> None:
+            path.write_bytes(body)
+            assert read_limits(path).version
+
+        yield read
+
+
+@contextmanager
+def _actions() -> Iterator[Callable[[bytes], None]]:
+    def read(body: bytes) -> None:
+        assert all(isinstance(value, str) for value in read_said(body[:MAX_BODY_BYTES]).values())
+
+    yield read
+
+
 def _files(suffix: str) -> Callable[[], Any]:
     @contextmanager
     def opened() -> Iterator[Callable[[bytes], None]]:
@@ -111,78 +212,19 @@ def _files(suffix: str) -> Callable[[], Any]:
     return opened
 
 
-def _envelope(data: Any, code: int = 0) -> dict[str, Any]:
-    return {"code": code, "message": "success", "data": data}
-
-
-def _klines() -> list[Any]:
-    bar = {"open": "100.1", "high": "101", "low": "99.5", "close": "100", "volume": "5", "quote_volume": "500"}
-    bars = [{"time": to_ms(START + minute * MINUTE)} | bar for minute in range(3)]
-    blank = [*bars[:2], bars[2] | {"close": None}]
-    data = {"symbol": "BTCUSDT", "type": "crypto", "interval": "1m"}
-    return [_envelope(data | {"klines": rows}) for rows in (bars, blank, [])] + [_envelope(None, code=2002)]
-
-
-def _other_answers() -> list[Any]:
-    trade = {"id": "7", "price": "1.5", "quantity": "2", "side": "buy", "timestamp": 1}
-    product = {"symbol": "A", "name": "a", "market": "crypto", "type": "spot", "currency": "USDT", "is_active": True}
-    return [
-        _envelope({"products": [product], "pagination": {"limit": 1, "offset": 0, "total": 1, "count": 1}}),
-        _envelope({"symbol": "A", "timestamp": 1, "bids": [["1", "2"]], "asks": [["3", "4"]]}),
-        _envelope({"symbol": "A", "trades": [trade]}),
-        _envelope([{"symbol": "A", "timestamp": 1, "last_price": "5"}]),
-        _envelope({"intervals": ["1m", "1h"]}),
-        _envelope({"market": "US", "trade_days": ["20240102", "20240103"], "half_trade_days": ["20240704"]}),
-        _envelope({"market": "US", "trading_sessions": [{"begin_time": 930, "end_time": 1600, "trade_session": 0}]}),
-    ]
-
-
-def _stream_frames() -> list[Any]:
-    trade = {"id": "7", "price": "1.5", "quantity": "2", "side": "buy", "timestamp": 1}
-    levels = [["100.5", "1"], ["100", "2"]]
-    return [
-        {"cmd": "depth", "data": {"symbol": "A", "bids": levels, "asks": levels, "timestamp": 7}},
-        {"cmd": "trade", "data": {"symbol": "A", "trades": [trade]}},
-        {"cmd": "trade", "data": {"symbol": "A"} | trade},
-        {"cmd": "ticker", "data": {"symbol": "A", "last_price": "3.5", "timestamp": 1, "volume_24h": "9"}},
-        {"cmd": "pong", "data": {"timestamp": 5}},
-        {"cmd": "subscribe", "code": "2002", "message": "no", "data": {"channel": "depth", "symbols": ["A"]}},
-        {"code": 3003},
-    ]
-
-
-def _broker_replies() -> list[Any]:
-    same = {"client_order_id": "ours", "order_id": "b1", "symbol": "A", "side": "buy", "quantity": "2"}
-    order = same | {"filled_quantity": "1", "status": "partially_filled", "updated_at": 1_704_067_200_000}
-    order |= {"average_price": "100.5"}
-    fill = same | {"trade_id": "t1", "price": "100.5", "fee": "0.1", "timestamp": 1_704_067_200_000}
-    messages = [{"cmd": "order", "data": order}, {"cmd": "fill", "data": fill}, {"cmd": "pong"}]
-    return [_envelope(order), _envelope(order | {"average_price": None}), _envelope(None, code=6003), *messages]
-
-
-def _csv() -> list[str]:
-    head = "timestamp,open,high,low,close,volume"
-    times = (
-        ("2024-01-01T00:00:00Z", "2024-01-01T00:01:00Z"),
-        ("2024-01-01 00:00:00", "2024-01-01 00:01:00"),
-        ("1704067200", "1704067260"),
-        ("2024-01-01", "2024-01-02"),
-    )
-    return ["\n".join([head, *(f"{time},1.5,2,1,1.7,{row}" for row, time in enumerate(pair))]) for pair in times]
-
-
-def _frames_of_bars() -> list[pl.DataFrame]:
-    opens = [START + minute * MINUTE for minute in range(20)]
-    values = {name: [float(row) for row in range(20)] for name in BARS if name != "timestamp"}
-    bars = pl.DataFrame({"timestamp": opens, **values})
-    return [bars, bars.with_columns(pl.col("timestamp").dt.epoch("ms")), bars.cast(pl.String)]
-
-
 PARSERS: dict[str, Parser] = {
-    "bars": Parser("the vendor's pages of bars", json_inputs(_klines()), _bars),
-    "answers": Parser("the vendor's other answers", json_inputs(_other_answers()), _answers),
-    "frames": Parser("frames of the live stream", json_inputs(_stream_frames()), _frames),
-    "replies": Parser("a broker's replies and reports", json_inputs(_broker_replies()), _replies),
-    "csv": Parser("CSV files", csv_inputs(_csv()), _files(".csv")),
-    "parquet": Parser("Parquet files", parquet_inputs(_frames_of_bars()), _files(".parquet")),
+    "bars": Parser("the vendor's pages of bars", json_inputs(samples.klines()), _bars),
+    "answers": Parser("the vendor's other answers", json_inputs(samples.other_answers()), _answers),
+    "frames": Parser("frames of the live stream", json_inputs(samples.stream_frames()), _frames),
+    "refusals": Parser("refused handshakes, lists of connections", json_inputs(samples.refusals()), _refusals),
+    "exchange_bars": Parser("an exchange's bars, by ccxt", json_inputs(samples.exchange_bars()), _exchange_bars),
+    "exchange_orders": Parser(
+        "an exchange's orders and trades, by ccxt", json_inputs(samples.exchange_orders()), _exchange_orders
+    ),
+    "replies": Parser("a broker's replies and reports", json_inputs(samples.broker_replies()), _replies),
+    "csv": Parser("CSV files", csv_inputs(samples.csv_files()), _files(".csv")),
+    "parquet": Parser("Parquet files", parquet_inputs(samples.frames_of_bars()), _files(".parquet")),
+    "hot": Parser("bars out of Redis", arrow_inputs(samples.frames_of_bars()), _hot),
+    "limits": Parser("files of risk limits", lines_inputs(samples.limits_files()), _limits),
+    "actions": Parser("actions of the control page", json_inputs(samples.actions()), _actions),
 }

@@ -117,6 +117,8 @@ def load() -> Settings:
             for item in error.errors(include_input=False)
         )
         raise ConfigurationError(f"settings: {problems}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"settings: expected .env to be UTF-8 text, found {error}; save it as UTF-8") from None
 
 
 @contextmanager

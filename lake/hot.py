@@ -12,9 +12,11 @@ from contextlib import contextmanager
 
 import polars as pl
 import redis
+from pyarrow import ipc
 
 from lake.schema import as_bars
-from tasks.errors import InputError, TransientError
+from lake.transfer import DAMAGED, as_frame
+from tasks.errors import InputError, SchemaError, TransientError
 
 #: Seconds until a Redis that does not answer is given up.
 TIMEOUT_S = 5.0
@@ -49,10 +51,20 @@ def read_hot(url: str, *, symbol: str, interval: str) -> pl.DataFrame:
         value = server.get(key_of(symbol, interval))
     if value is None:
         raise InputError(f"redis: expected bars under {key_of(symbol, interval)}, found nothing; export them first")
+    return parse_hot(value, where=f"redis: {key_of(symbol, interval)}")  # type: ignore[arg-type]
+
+
+def parse_hot(value: bytes, *, where: str) -> pl.DataFrame:
+    """Return the bars of a value as Redis holds it.
+
+    Raises:
+        InputError: It is no Arrow stream of bars, or a damaged one.
+    """
     try:
-        return as_bars(pl.read_ipc_stream(value))  # type: ignore[arg-type]
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise InputError(f"redis: {key_of(symbol, interval)}: expected an Arrow stream of bars: {error}") from None
+        with ipc.open_stream(value) as stream:
+            return as_bars(as_frame(stream.read_all()))
+    except (*DAMAGED, SchemaError) as error:
+        raise InputError(f"{where}: expected an Arrow stream of bars: {error}") from None
 
 
 @contextmanager

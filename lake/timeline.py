@@ -14,6 +14,8 @@ from tasks.errors import InputError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MONDAY = datetime(1970, 1, 5, tzinfo=UTC)
+#: The last millisecond since 1970 that a table and a `datetime` can hold: the end of the year 9999.
+LATEST_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)

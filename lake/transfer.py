@@ -20,8 +20,8 @@ from tasks.errors import InputError, SchemaError
 if TYPE_CHECKING:
     from lake.store import Lake
 
-#: What the readers raise on a damaged file; polars can panic, which is no PolarsError and not even an Exception.
-_DAMAGED = (
+#: What readers raise on damaged bytes; polars can panic, which is no PolarsError and not even an Exception.
+DAMAGED = (
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
     *(pa.ArrowException, OSError, MemoryError, UnicodeDecodeError),
 )
@@ -111,21 +111,28 @@ def read_bars_file(
     return bars.unique(maintain_order=True).sort("timestamp")
 
 
+def as_frame(table: pa.Table) -> pl.DataFrame:
+    """Return a table that pyarrow read from strangers' bytes; a damaged length makes polars' own readers abort.
+
+    Raises:
+        ArrowException: What the table says of itself does not hold; one of `DAMAGED`, as all that is raised here.
+    """
+    table.validate(full=True)
+    return pl.from_arrow(table)  # type: ignore[return-value]
+
+
 def _read(source: Path) -> pl.DataFrame:
     kind = _kind(source)
     try:
         return pl.read_csv(source, infer_schema_length=None) if kind == ".csv" else _read_parquet(source)
     except FileNotFoundError:
         raise InputError(f"import: expected a file at {source}, found none") from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise InputError(f"import: {source}: expected a whole {kind} file, found a damaged one: {error}") from None
 
 
 def _read_parquet(source: Path) -> pl.DataFrame:
-    """Read with pyarrow: a damaged length makes polars' own reader abort the process."""
-    table = parquet.read_table(source, use_threads=False, memory_map=False)
-    table.validate(full=True)
-    return pl.from_arrow(table)  # type: ignore[return-value]
+    return as_frame(parquet.read_table(source, use_threads=False, memory_map=False))
 
 
 def _kind(path: Path) -> str:

@@ -164,21 +164,21 @@ class ControlServer:
         if action is None:
             return _answer(404, {"error": f"expected one of {sorted(self._actions)}"})
         try:
-            await action(_said(await request.text()))
+            await action(read_said(await request.read()))
         except InputError as refusal:
             return _answer(400, {"error": str(refusal)})
         return _answer(200, {"done": name})
 
 
-def _said(body: str) -> dict[str, str]:
+def read_said(body: bytes) -> dict[str, str]:
     """Return what a request says, nothing for an empty body.
 
     Raises:
         InputError: It is not an object of strings.
     """
     try:
-        said = json.loads(body or "{}")
-    except ValueError:
+        said = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise InputError("action: expected a JSON object of strings, or no body")

@@ -17,7 +17,7 @@ import ccxt.async_support as ccxt
 import polars as pl
 
 from lake.schema import BARS, TIMESTAMP
-from lake.timeline import to_ms
+from lake.timeline import LATEST_MS, to_ms
 from tasks.errors import (
     ConfigurationError,
     InputError,
@@ -52,6 +52,9 @@ _CURES: tuple[tuple[type[Exception], type[KlinehouseError], str], ...] = (
     (ccxt.BadRequest, InputError, "a parameter is wrong"),
     (ccxt.ArgumentsRequired, InputError, "a parameter is missing"),
 )
+
+#: What ccxt's own parsing raises on an answer of another shape.
+_SURPRISED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 class CcxtSource:
@@ -91,8 +94,10 @@ class CcxtSource:
                 )
             except ccxt.BaseError as error:
                 raise _cure(error, where) from None
+            except _SURPRISED as error:
+                raise ProtocolError(f"{where}: expected rows of bars, ccxt met {type(error).__name__}") from None
 
-        rows = _frame(await self._sender.send(attempt, where))
+        rows = _frame(await self._sender.send(attempt, where), where)
         inside = rows.filter(pl.col("timestamp").is_between(window.start, window.end, closed="left"))
         return checked_page(inside, symbol=symbol, interval_name=interval_name, window=window, limit=limit, now=now)
 
@@ -128,6 +133,23 @@ def _exchange(name: str, settings: SourceSettings) -> Any:
         raise ConfigurationError(f"source: expected an exchange that serves bars, found ccxt:{name}")
     if settings.exchange_url is not None:
         exchange.urls["api"] = _moved(exchange.urls["api"], settings.exchange_url)
+    return strict(exchange)
+
+
+def strict(exchange: Any) -> Any:
+    """Make ccxt's client refuse rows without a time, which it would drop.
+
+    A proxy's page of text would be walked letter by letter, hold no bar, and count as "no bars here".
+    """
+    parse = exchange.parse_ohlcv
+
+    def parse_ohlcv(row: Any, market: Any = None) -> Any:
+        bar = parse(row, market)
+        if bar[0] is None:
+            raise ccxt.BadResponse("expected a row of bars with a time")
+        return bar
+
+    exchange.parse_ohlcv = parse_ohlcv
     return exchange
 
 
@@ -152,12 +174,18 @@ def _cure(error: ccxt.BaseError, where: str) -> KlinehouseError:
     return ProtocolError(f"{where}: {type(error).__name__}: an answer that neither ccxt nor we expect")
 
 
-def _frame(rows: list[list[float | None]]) -> pl.DataFrame:
-    columns = list(zip(*(row[:6] for row in rows), strict=True)) if rows else [()] * 6
-    times = pl.Series("timestamp", columns[0], dtype=pl.Int64)
-    values = {
-        name: pl.Series(column, dtype=pl.Float64) for name, column in zip(list(BARS)[1:6], columns[1:], strict=True)
-    }
+def _frame(rows: list[list[float | None]], where: str) -> pl.DataFrame:
+    """Return rows of open in milliseconds, prices and volume as `BARS`; raises `ProtocolError` where they are none."""
+    try:
+        columns = list(zip(*(row[:6] for row in rows), strict=True)) if rows else [()] * 6
+        times = pl.Series("timestamp", columns[0], dtype=pl.Int64)
+        if times.has_nulls() or not times.is_between(0, LATEST_MS).all():
+            raise ValueError("a time that no table can hold")
+        values = {
+            name: pl.Series(column, dtype=pl.Float64) for name, column in zip(list(BARS)[1:6], columns[1:], strict=True)
+        }
+    except (ValueError, TypeError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise ProtocolError(f"{where}: expected rows of a time and five numbers, found others: {error}") from None
     frame = pl.DataFrame(values).with_columns(
         # A blank price is a row for quality to reject, as with the first vendor.
         pl.all().fill_null(float("nan")),

@@ -16,14 +16,14 @@ import msgspec
 import polars as pl
 
 from lake.schema import BARS, TIMESTAMP
-from lake.timeline import from_ms
+from lake.timeline import LATEST_MS, from_ms
 from tasks.errors import ProtocolError, TransientError
 from tasks.exchange.codes import SUCCESS, error_for
 from tasks.exchange.page import Page, checked_page
 from tasks.exchange.request import Window, vendor_interval
 
 #: Milliseconds since 1970, up to the year 9999: what a table and a `datetime` can hold.
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 
 
 class Kline(msgspec.Struct, gc=False):

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Struct
 
+from lake.timeline import LATEST_MS
 from tasks.errors import ProtocolError
 
 Channel = Literal["ticker", "depth", "trade"]
@@ -21,7 +22,7 @@ Side = Literal["buy", "sell", "neutral"]
 Level = tuple[float, float]  #: price, size
 
 #: Milliseconds since 1970, up to the year 9999: what a table and a `datetime` can hold.
-Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=LATEST_MS)]
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 PING = b'{"cmd":"ping"}'
@@ -151,6 +152,37 @@ def decode(payload: bytes | str) -> Message:
 def encode_command(cmd: Literal["subscribe", "unsubscribe"], channel: Channel, symbols: tuple[str, ...]) -> bytes:
     """Return the bytes that ask for, or give up, `symbols` of one channel."""
     return msgspec.json.encode({"cmd": cmd, "data": {"channel": channel, "symbols": symbols}})
+
+
+class _Refusal(Struct):
+    code: int | str | None = None
+
+
+class Connection(Struct, frozen=True):
+    """One of this key's connections, as the vendor lists them; `status` is ``stale`` for one that it calls dead."""
+
+    id: str | int
+    status: str = "active"
+
+
+class _Connections(Struct):
+    data: list[Connection]
+
+
+def refusal_code(body: bytes) -> int | str | None:
+    """Return the vendor's code in the body of a refused handshake, None where there is none."""
+    try:
+        return msgspec.json.decode(body, type=_Refusal).code
+    except _UNREADABLE:
+        return None
+
+
+def read_connections(body: bytes) -> list[Connection]:
+    """Return this key's connections; raises `ProtocolError` where the body lists none."""
+    try:
+        return msgspec.json.decode(body, type=_Connections).data
+    except _UNREADABLE as error:
+        raise ProtocolError(f"connections: expected a list of them under data, found {error}") from None
 
 
 def _trades(data: _TradeData) -> Trades:

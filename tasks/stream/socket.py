@@ -19,11 +19,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
-import msgspec
 from pydantic import SecretStr
 
+from tasks.errors import ProtocolError
 from tasks.stream.events import Abort, Close, Command, Connect, Event, Reap, Send
-from tasks.stream.messages import Message
+from tasks.stream.messages import Message, read_connections, refusal_code
 from tasks.stream.session import Session
 from tasks.stream.states import State
 from tasks.stream.subscriptions import Topic
@@ -241,7 +241,7 @@ class Driver:
         try:
             async with asyncio.timeout(self.session.policy.connect_timeout_s):
                 closed = await _close_dead_connections(http, self._endpoint)
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (aiohttp.ClientError, OSError, TimeoutError, ProtocolError):
             closed = 0
         self.session.reaped(self._clock(), closed)
         self.pump()
@@ -295,7 +295,7 @@ async def _refuse_with_code(
     except (aiohttp.ClientError, TimeoutError):
         body = b""
     response.close()
-    raise HandshakeRefusedError(response.status, _code(body), _seconds(response.headers.get("Retry-After")))
+    raise HandshakeRefusedError(response.status, refusal_code(body), _seconds(response.headers.get("Retry-After")))
 
 
 async def _open(
@@ -314,29 +314,9 @@ async def _open(
     return websocket
 
 
-class _Refusal(msgspec.Struct):
-    code: int | str | None = None
-
-
-def _code(body: bytes) -> int | str | None:
-    try:
-        return msgspec.json.decode(body, type=_Refusal).code
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _seconds(value: str | None) -> float | None:
     """Read a Retry-After in seconds; a date is left to the policy's own wait."""
     return float(value) if value is not None and value.isascii() and value.isdigit() else None
-
-
-class _Connection(msgspec.Struct):
-    id: str | int
-    status: str = "active"
-
-
-class _Connections(msgspec.Struct):
-    data: list[_Connection]
 
 
 async def _close_dead_connections(http: aiohttp.ClientSession, endpoint: Endpoint) -> int:
@@ -344,7 +324,7 @@ async def _close_dead_connections(http: aiohttp.ClientSession, endpoint: Endpoin
     headers = {"X-API-Key": endpoint.key.get_secret_value()}
     base = f"{endpoint.rest_url}/v1/connections"
     async with http.get(base, headers=headers, allow_redirects=False) as response:
-        connections = msgspec.json.decode(await response.read(), type=_Connections).data
+        connections = read_connections(await response.read())
     closed = 0
     for connection in connections:
         if connection.status == "stale":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ from benchmarks.fuzz_parsers import PARSERS
 from tasks.broker.private import BrokenStreamError
 from tasks.errors import KlinehouseError
 
-INPUTS = {"csv": 300, "parquet": 500}
+INPUTS = {"csv": 300, "parquet": 500, "exchange_bars": 500, "limits": 1_000}
+#: Files whose damaged length made the reader of that time end the process.
+DAMAGED = Path(__file__).parent / "found"
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -57,6 +60,20 @@ FOUND = [
     ("csv", b""),
     ("csv", b"\xff\xfe"),
     ("parquet", b"PAR1 and no more"),
+    ("parquet", (DAMAGED / "length.parquet").read_bytes()),
+    ("hot", (DAMAGED / "length.arrow").read_bytes()),
+    ("exchange_bars", b"7"),
+    ("exchange_bars", b'["no"]'),
+    ("exchange_bars", b'[[1704067200000,"\xff",1,1,1,1]]'),
+    ("exchange_bars", b"[[99999999999999999999,1,1,1,1,1]]"),
+    ("actions", b"[" * 1_024),
+    ("actions", b'{"account":"\xff"}'),
+    ("limits", b"max_day_loss = 0.1 # \xff"),
+    ("limits", b"max_day_loss = " + b"[" * 5_000),
+    ("limits", b"orders_per_minute = inf"),
+    ("limits", b"orders_per_minute = 1e999999999"),
+    ("limits", b"orders_per_minute = " + b"9" * 5_000),
+    ("limits", b"max_day_loss = 1e9999999999999999999"),
 ]
 
 

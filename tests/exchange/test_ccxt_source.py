@@ -13,7 +13,7 @@ from aiohttp import web
 
 from lake.store import Lake
 from lake.timeline import to_ms
-from tasks.errors import ConfigurationError, RateLimitedError, TransientError, UnknownSymbolError
+from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError, UnknownSymbolError
 from tasks.exchange.backfill import backfill_range
 from tasks.exchange.source import SourceSettings, open_source
 from tests.exchange.conftest import END, MINUTE, START, window
@@ -28,12 +28,14 @@ class Exchange:
         asked: How often each path was asked for.
         status: Status of every answer to a request for klines.
         absent: Minutes after `START` that it has no bar for.
+        body: What it says instead of bars, empty for bars.
     """
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
         self.status = 200
         self.absent: set[int] = set()
+        self.body = ""
         self.url = ""
 
     async def info(self, request: web.Request) -> web.Response:
@@ -55,6 +57,8 @@ class Exchange:
         self.asked["klines"] += 1
         if self.status != 200:
             return web.json_response({"code": -1003, "msg": "no"}, status=self.status)
+        if self.body:
+            return web.Response(text=self.body)
         first, last = (int(request.query[name]) for name in ("startTime", "endTime"))
         start = -(-max(0, first - to_ms(START)) // 60_000)
         stop = min(BARS + 1, (last - to_ms(START)) // 60_000 + 1)
@@ -121,6 +125,17 @@ async def test_its_errors_mean_the_same_cures(
     exchange.status = status
     async with open_source(settings(exchange, tmp_path)) as source:
         with pytest.raises(kind, match="BTC/USDT"):
+            await source.fetch_page("BTC/USDT", "1m", window(), now=END)
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>Please wait</html>", '{"klines": []}', '["no rows"]', '[["soon", 1, 1, 1, 1, 1]]']
+)
+async def test_nonsense_is_no_empty_page(exchange: Exchange, tmp_path: Path, body: str) -> None:
+    """An answer that holds no rows of bars is refused, never taken for a range without bars."""
+    exchange.body = body
+    async with open_source(settings(exchange, tmp_path)) as source:
+        with pytest.raises(ProtocolError, match="BTC/USDT"):
             await source.fetch_page("BTC/USDT", "1m", window(), now=END)
 
 

@@ -92,6 +92,9 @@ def test_limits_come_from_a_file(tmp_path: Path) -> None:
         ("max_drawdown = 0", "above 0"),
         ("max_drawdown = 'much'", "limits"),
         ("max_drawdown", "TOML"),
+        ("orders_per_minute = 2.5", "whole number"),
+        ("max_losses_in_a_row = true", "whole number"),
+        ("orders_per_minute = 1e30", "whole number"),
     ],
 )
 def test_limits_that_do_not_limit_are_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -40,6 +40,13 @@ def test_a_wrong_value_names_its_variable(monkeypatch) -> None:
     assert "canary-value" not in str(caught.value)
 
 
+def test_an_env_file_of_another_encoding_is_named(tmp_path) -> None:
+    """A file that an editor saved as UTF-16 is told as such."""
+    (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic", encoding="utf-16")
+    with pytest.raises(ConfigurationError, match=r"\.env.*UTF-8"):
+        settings.load()
+
+
 def test_a_missing_key_says_what_to_do() -> None:
     """Without a key the error names the variable, and the way to work without one."""
     with pytest.raises(ConfigurationError, match=r"KLINEHOUSE_API_KEY.*KLINEHOUSE_MARKET=simulator"):
