@@ -102,8 +102,9 @@ def is_healthy(url: str) -> bool:
 
 
 def server_environment(host: str, port: int) -> dict[str, str]:
-    """Return what a server of ours is started with; its own address makes the links in its messages."""
-    return SERVER_ENVIRONMENT | {"PREFECT_UI_URL": f"http://{host}:{port}"}
+    """Return what a server of ours is started with; its own address makes its messages' links and serves its pages."""
+    address = f"http://{host}:{port}"
+    return SERVER_ENVIRONMENT | {"PREFECT_UI_URL": address, "PREFECT_UI_API_URL": f"{address}/api"}
 
 
 def start_server(host: str, port: int) -> None:

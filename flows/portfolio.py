@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -13,7 +12,7 @@ from flows.adhoc import flow
 from flows.events import record_asset
 from flows.parameters import DEFAULT_START, EndDay, IntervalName, LakeVersion, Seed, StartDay, Symbol, span
 from flows.settings import load
-from flows.steps import publish_link, publish_markdown, publish_table, step
+from flows.steps import publish_file, publish_markdown, publish_table, step
 from tasks.errors import InputError
 from tasks.report.task import write_portfolio
 from tasks.sweep.costs import Costs
@@ -102,7 +101,7 @@ async def _publish(request: PortfolioRequest, done: PortfolioSummary, page: str)
     rows = [{"method": method, **figures} for method, figures in done.methods.items()]
     await publish_table("portfolio", rows, f"{done.members} members, {done.decisions} decisions, after costs")
     await publish_markdown("portfolio-verdict", f"**{done.verdict}**\n", "Does anything beat equal weight?")
-    await publish_link("portfolio-page", Path(page).as_uri(), Path(page).name, done.verdict)
+    await publish_file("portfolio-page", page, done.verdict)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,24 @@ from uuid import UUID
 import structlog
 from prefect import Flow, Task
 from prefect.artifacts import (
+    Artifact,
     acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_progress_artifact,
     acreate_table_artifact,
     aupdate_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.context import FlowRunContext
 from rich.console import Console
 from rich.progress import Progress as Bar
 from rich.progress import TimeElapsedColumn
 
 log = structlog.get_logger("flows")
+
+#: Seconds between two updates of a progress artifact.
+REFRESH_S = 3.0
 
 
 def is_orchestrated() -> bool:
@@ -72,8 +78,8 @@ async def gather(steps: Sequence[Callable[[], Coroutine[Any, Any, Any]]], *, at_
 class Progress:
     """A share of work done: a bar in the terminal, and an artifact where there is a run to hang it on.
 
-    Where stderr is no terminal, one line at the end takes the bar's place. An update of the artifact costs about 50 ms,
-    so it follows in steps of at least 2 %.
+    Where stderr is no terminal, one line at the end takes the bar's place. An update of the artifact takes about 50 ms
+    from a step that waits for it, so it follows every `REFRESH_S` seconds, however many steps that are.
 
     Args:
         key: The artifact's key: lower case letters, digits and dashes.
@@ -83,7 +89,8 @@ class Progress:
 
     def __init__(self, key: str, total: int, description: str) -> None:
         self._key, self._total, self._description = key, max(total, 1), description
-        self._done, self._shown, self._began = 0, 0.0, time.monotonic()
+        self._done, self._began = 0, time.monotonic()
+        self._shown_at = self._began
         self._id: UUID | None = None
         console = Console(stderr=True)
         columns = (*Bar.get_default_columns(), TimeElapsedColumn())
@@ -119,15 +126,25 @@ class Progress:
             self._bar.update(self._line, description=f"{self._description}: {text}")
 
     async def _show(self, *, force: bool = False) -> None:
-        share = 100.0 * self._done / self._total
-        if self._id is not None and (force or share - self._shown >= 2.0):
-            self._shown = share
-            await aupdate_progress_artifact(self._id, progress=min(share, 100.0))
+        now = time.monotonic()
+        if self._id is not None and (force or now - self._shown_at >= REFRESH_S):
+            self._shown_at = now  # before the wait: a step that ends meanwhile does not show the same again
+            await aupdate_progress_artifact(self._id, progress=min(100.0 * self._done / self._total, 100.0))
 
 
 def key_of(*words: str) -> str:
     """Return words as an artifact's key: lower case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+async def republish(artifact: Artifact, known: UUID | None) -> UUID:
+    """Publish an artifact of this run anew and return its id; one that is known already is renewed in its place."""
+    if known is None:
+        return (await artifact.acreate()).id
+    async with get_client() as client:
+        renewed = ArtifactUpdate(data=await artifact.aformat(), description=artifact.description)
+        await client.update_artifact(known, renewed)
+    return known
 
 
 async def publish_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:

@@ -22,6 +22,7 @@ from flows.parameters import (
     span,
 )
 from flows.settings import load
+from flows.standings import Board
 from flows.steps import Progress, is_orchestrated, publish_table, step
 from flows.vendor import calendar_of
 from lake.store import Lake
@@ -87,7 +88,9 @@ async def sweep(
             if settings.dask and is_orchestrated():
                 await scattered(settings.dask)(settings.lake_root, request)
             told = {name: getattr(request, name) for name in SweepRequest.model_fields}
-            summaries.append(await step(sweep_symbol, settings.lake_root, **told, code_version=version("klinehouse")))
+            told["code_version"] = version("klinehouse")
+            async with Board(strategy, symbol, interval, progress=progress) as board:
+                summaries.append(await step(sweep_symbol, settings.lake_root, **told, heard=board.hear))
             await progress.advance()
     await publish_table(
         "sweep", [_row(summary) for summary in summaries], f"{strategy} on {interval} bars, out of sample"
@@ -110,8 +113,15 @@ async def sweep_chunks(lake_root: str, request: SweepRequest) -> int:
     """
     parts = await step(plan_sweep, lake_root, request)
     futures = [sweep_chunk.submit(lake_root, request, start, stop) for start, stop in parts]
-    done = [await asyncio.to_thread(future.result) for future in futures]
-    return sum(receipt.fresh for receipt in done)
+    words, fresh = (request.strategy, request.symbol, request.interval), 0
+    bar = Progress("sweep-chunks", len(parts), f"chunks of {request.symbol}")
+    async with bar as progress, Board(*words, progress=progress) as board:
+        for future in futures:
+            receipt = await asyncio.to_thread(future.result)
+            board.hear(receipt.standings)
+            fresh += receipt.fresh
+            await progress.advance()
+    return fresh
 
 
 def scattered(address: str) -> Any:

@@ -78,13 +78,17 @@ def chunks_of(question: Question, request: SweepRequest) -> list[slice]:
     return list(plan_chunks(question.grid, len(question.bars), most=request.chunk or CHUNK))
 
 
-def work_on(question: Question, part: slice, checkpoints: Checkpoints, *, threads: int | None = None) -> bool:
-    """Run one chunk and keep it; return False where it was kept already."""
-    if part.start in checkpoints.read(question.key):
-        return False
+def work_on(
+    question: Question, part: slice, checkpoints: Checkpoints, *, threads: int | None = None
+) -> tuple[np.ndarray, bool]:
+    """Run one chunk and keep it; return its figures, and False where they were kept already."""
+    kept = checkpoints.read(question.key).get(part.start)
+    if kept is not None:
+        return kept, False
     segments = np.array([[span.start, span.stop] for span in question.segments], dtype=np.int64)
-    checkpoints.keep(question.key, part.start, run_chunk(question, part, segments, threads=threads))
-    return True
+    figures = run_chunk(question, part, segments, threads=threads)
+    checkpoints.keep(question.key, part.start, figures)
+    return figures, True
 
 
 def _expected(bars: pl.DataFrame, request: SweepRequest) -> pl.Series | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,10 @@ from tasks.sweep.question import Question
 MEMORY_MB = 128
 #: Most combinations a chunk holds, so that a killed sweep loses little.
 CHUNK = 5_000
+
+
+#: Told of every chunk as soon as it is done: its combinations and their figures.
+Heard = Callable[[slice, np.ndarray], None]
 
 
 class Checkpoints(Protocol):
@@ -48,11 +52,12 @@ def run_grid(
     question: Question,
     *,
     checkpoints: Checkpoints | None = None,
+    heard: Heard | None = None,
     memory_mb: float = MEMORY_MB,
     chunk: int = CHUNK,
     threads: int | None = None,
 ) -> np.ndarray:
-    """Return (combinations, segments, `engine.WIDTH`) figures; chunks already kept are not run again."""
+    """Return (combinations, segments, `engine.WIDTH`) figures; chunks already kept are heard of, but not run again."""
     segments = np.array([[part.start, part.stop] for part in question.segments], dtype=np.int64)
     done = checkpoints.read(question.key) if checkpoints else {}
     parts = []
@@ -62,6 +67,8 @@ def run_grid(
             figures = run_chunk(question, part, segments, threads=threads)
             if checkpoints:
                 checkpoints.keep(question.key, part.start, figures)
+        if heard:
+            heard(part, figures)
         parts.append(figures)
     return np.concatenate(parts)
 

@@ -14,7 +14,7 @@ from tasks.sweep.ask import ask
 from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
-from tasks.sweep.fused import CHUNK, Checkpoints, run_grid
+from tasks.sweep.fused import CHUNK, Checkpoints, Heard, run_grid
 from tasks.sweep.metrics import compute_metrics
 from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
 from tasks.sweep.question import Question, trial_key
@@ -100,17 +100,18 @@ def answer(
     *,
     earlier: Mapping[str, float] | None = None,
     checkpoints: Checkpoints | None = None,
+    heard: Heard | None = None,
     chunk: int = CHUNK,
     seed: int = 0,
     robustness: bool = True,
     provenance: Mapping[str, Any] | None = None,
 ) -> SweepResult:
-    """Simulate, certify, choose and judge; the arguments are those of `run_sweep`.
+    """Simulate, certify, choose and judge; the arguments are those of `run_sweep`, and who hears of each chunk.
 
     Raises:
         DisagreementError: The fused engine and VectorBT differ; nothing is returned.
     """
-    figures = run_grid(question, checkpoints=checkpoints, chunk=chunk)
+    figures = run_grid(question, checkpoints=checkpoints, heard=heard, chunk=chunk)
     chosen = choose(figures, len(question.windows))
     certified = certify(question, figures, chosen, seed=seed)
     spans = _walk(question, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tasks.sweep.question import Question
     from tasks.sweep.result import SweepResult
+    from tasks.sweep.standings import Standings
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class ChunkReceipt:
     first: int
     stop: int
     fresh: bool
+    standings: Standings
     seconds: float
 
 
@@ -91,6 +93,7 @@ def sweep_symbol(
     chunk: int | None = None,
     lake_version: int | None = None,
     search: Search | None = None,
+    heard: Callable[[Standings], None] | None = None,
 ) -> SweepSummary:
     """Sweep the bars of one symbol, store the result and count its trials; return the headline.
 
@@ -111,12 +114,14 @@ def sweep_symbol(
         chunk: Most combinations a chunk holds; a killed sweep repeats at most one. None for the engine's own.
         lake_version: Version of the bars to read, as an earlier run recorded it; None for the newest.
         search: How the grid's values are searched: all of them (None), at random, or by Optuna.
+        heard: Told of every chunk as it is done, or found done already, with where it stands in sample.
 
     Raises:
         InputError: Nothing to sweep; see `tasks.sweep.sweep.run_sweep`.
         LookAheadError: The strategy was caught reading the future; nothing was swept.
     """
     from tasks.sweep.causality import prove_grid
+    from tasks.sweep.standings import standings_of
     from tasks.sweep.store import LakeCheckpoints, read_trials, save, write_trials  # numba and vectorbt: seconds
     from tasks.sweep.sweep import answer, trials_of
 
@@ -145,6 +150,7 @@ def sweep_symbol(
         question,
         earlier=read_trials(lake, symbol, interval, strategy),
         checkpoints=checkpoints,
+        heard=None if heard is None else lambda part, figures: heard(standings_of(question, part, figures)),
         chunk=chunk or _default_chunk(),
         seed=seed,
         provenance={
@@ -179,12 +185,14 @@ def sweep_chunk(lake_root: str, request: SweepRequest, first: int, stop: int) ->
     many workers as cores can be used.
     """
     from tasks.sweep.ask import work_on
+    from tasks.sweep.standings import standings_of
     from tasks.sweep.store import LakeCheckpoints
 
     began, lake = time.monotonic(), Lake(lake_root)
     _, question, _ = _read(lake, request)
-    fresh = work_on(question, slice(first, stop), LakeCheckpoints(lake), threads=1)
-    return ChunkReceipt(first, stop, fresh, time.monotonic() - began)
+    part = slice(first, stop)
+    figures, fresh = work_on(question, part, LakeCheckpoints(lake), threads=1)
+    return ChunkReceipt(first, stop, fresh, standings_of(question, part, figures), time.monotonic() - began)
 
 
 @task(name="build-portfolio", task_run_name="portfolio {request.rebalance}", cache_policy=NO_CACHE)

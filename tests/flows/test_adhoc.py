@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter
 from prefect.settings import get_current_settings
 
-from flows import adhoc
+from flows import adhoc, steps
 from flows.steps import Progress, gather, is_orchestrated, publish_markdown, step, subflow
 from tests.flows.conftest import free_port
 
@@ -46,6 +47,29 @@ async def outer(number: int = 3) -> tuple[int, bool]:
         await progress.advance()
     await publish_markdown("example-result", f"**{result}**", "an example")
     return result, is_orchestrated()
+
+
+@pytest.mark.parametrize(("refresh_s", "shares"), [(60.0, [100.0]), (0.0, [*map(float, range(10, 101, 10)), 100.0])])
+async def test_progress_is_shown_by_time_not_by_steps(
+    refresh_s: float, shares: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that follow quickly wait for no update of the artifact; the last one always tells what was reached."""
+    told = list[float]()
+
+    async def create(**named: object) -> str:
+        return "artifact"
+
+    async def update(artifact: str, *, progress: float) -> None:
+        told.append(progress)
+
+    monkeypatch.setattr(steps, "is_orchestrated", lambda: True)
+    monkeypatch.setattr(steps, "acreate_progress_artifact", create)
+    monkeypatch.setattr(steps, "aupdate_progress_artifact", update)
+    monkeypatch.setattr(steps, "REFRESH_S", refresh_s)
+    async with Progress("example-progress", 10, "an example") as progress:
+        for _ in range(10):
+            await progress.advance()
+    assert told == shares
 
 
 def test_plain_function_needs_no_server() -> None:
@@ -116,6 +140,12 @@ def test_a_server_outlives_the_errors_it_logs(prefect_server: str) -> None:
     written = {os.readlink(process / number) for number in ("1", "2")}
     assert written == {str(get_current_settings().home / "server.log")}
     assert adhoc.is_healthy(prefect_server)
+
+
+def test_the_pages_of_a_server_ask_that_server(prefect_server: str) -> None:
+    """On any port: Prefect's default sends every page's browser to port 4200."""
+    answer = httpx.get(prefect_server.removesuffix("/api") + "/ui-settings", timeout=10)
+    assert answer.json()["api_url"] == prefect_server
 
 
 def test_a_server_that_cannot_start_says_why(monkeypatch) -> None:
