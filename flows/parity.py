@@ -16,7 +16,7 @@ from flows.adhoc import flow
 from flows.parameters import EndDay, IntervalName, StartDay, StrategyName, check_strategy, span
 from flows.parity_question import Conditions, ParityQuestion, ParitySummary
 from flows.settings import load
-from flows.steps import key_of, publish_link, publish_markdown, publish_table, step
+from flows.steps import key_of, publish_file, publish_markdown, publish_table, step
 from flows.vendor import calendar_of
 from lake.store import Lake
 from tasks.errors import DataError
@@ -104,7 +104,7 @@ async def _publish(question: ParityQuestion, done: ParitySummary) -> None:
         f"fills** are equal on all paths.\n\nCauses: {done.causes or 'nothing differs'}.\n"
     )
     await publish_markdown(key_of("parity-verdict", *words), text, "How much of live is what research said")
-    await publish_link(key_of("parity-page", *words), Path(done.page).as_uri(), Path(done.page).name, done.causes)
+    await publish_file(key_of("parity-page", *words), done.page, done.causes)
 
 
 if __name__ == "__main__":
