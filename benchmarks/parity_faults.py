@@ -17,7 +17,7 @@ from flows.parity_compare import explain
 from flows.parity_feed import arrivals, as_first_seen
 from flows.parity_paths import Case, PathFill, sweep_fills
 from flows.parity_replay import UNLIMITED, Arrival, Replayed, Script, replay, terms_of
-from flows.signals import Sizing
+from flows.sizing import Sizing
 from lake.revisions import REVISIONS
 from lake.schema import as_bars
 from tasks.strategies.registry import get

@@ -38,6 +38,7 @@ from flows.parameters import BlockName, IntervalName, Symbols, check_strategy
 from flows.settings import load
 from flows.tidy import remember_live_run
 from tasks.errors import ConfigurationError
+from tasks.strategies.book_gate import BookGate
 from tasks.strategies.registry import names as strategy_names
 from tasks.stream.monitor import MonitorPolicy
 
@@ -69,6 +70,7 @@ async def live(
     strategy_params: dict[str, float] = {},  # noqa: B006  # Prefect reads the defaults for its form; nobody changes them
     position_fraction: Annotated[float, Field(gt=0, le=1)] = 0.02,
     direction: Direction = "long",
+    book_gate: BookGate = BookGate(),  # noqa: B008  (frozen)
     broker: Broker = "paper",
     mode: Mode = "paper",
     i_accept_live: str = "",
@@ -86,6 +88,7 @@ async def live(
         strategy_params: The strategy's parameters where they are not its defaults, such as {"fast": 5, "slow": 20}.
         position_fraction: Share of equity that a position shall have.
         direction: Which side of the market the strategy may be on.
+        book_gate: What the order book must say before a position is opened; by default nothing.
         broker: paper, or an exchange of ccxt such as ccxt:binance: its sandbox, unless the mode is live.
         mode: live moves real money, and needs i_accept_live and a key that may trade.
         i_accept_live: For live only: the account's name from KLINEHOUSE_LIVE_ACCOUNT, typed once more.
@@ -104,7 +107,15 @@ async def live(
     settings, stop = load(), asyncio.Event()
     monitor, switch = MonitorPolicy.beyond(buy_above, sell_below), KillSwitch(settings.state_dir)
     plan = TradingPlan(
-        strategy, strategy_params, position_fraction, direction, broker, mode, i_accept_live, allow_non_idempotent
+        strategy,
+        strategy_params,
+        position_fraction,
+        direction,
+        broker,
+        mode,
+        i_accept_live,
+        allow_non_idempotent,
+        book_gate,
     )
     check_plan(plan, settings)
     if strategy:

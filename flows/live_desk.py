@@ -106,7 +106,12 @@ class LiveDesk:
             to_wall_ms=self._session.wall_ms,
         )
         self.trading = LiveTrading(
-            account, read_limits(settings.limits_file), market=desk.market, switch=switch, call=alerts.call
+            account,
+            read_limits(settings.limits_file),
+            market=desk.market,
+            book=desk.book_view,
+            switch=switch,
+            call=alerts.call,
         )
         self._history = 0
         self._refill = Refill(self._fill, self._filled)

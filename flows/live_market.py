@@ -13,6 +13,7 @@ from flows.live_account import Account, Steps
 from lake.timeline import from_ms
 from tasks.broker.matching import exact
 from tasks.orders.account import Market
+from tasks.strategies.book_gate import BookView
 from tasks.stream.book import level_faults
 from tasks.stream.desk import Desk, Seat
 from tasks.stream.messages import Depth, Ticker, Trade
@@ -64,6 +65,17 @@ class TradedDesk(Desk):
             steps.price,
             steps.least,
         )
+
+    def book_view(self, symbol: str) -> BookView:
+        """Return what the book of a symbol in the broker's spelling says now, to strategies."""
+        seat = self.seats.get(self._vendors.get(symbol, ""))
+        if seat is None:
+            return BookView(faults=("nobody streams it",))
+        quote = self.quote(seat, self._clock())
+        if not quote.validity.ok:
+            return BookView(faults=tuple(str(fault) for fault in quote.validity.faults))
+        bid, ask = (quote.bid, quote.bid_size), (quote.ask, quote.ask_size)
+        return BookView.of(bid, ask, round(quote.validity.age_s, 3))
 
     def set_clock(self, offset_ms: float | None, round_trip_ms: float | None) -> None:
         """Take the venue's clock, unless it runs at another speed than ours."""

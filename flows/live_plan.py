@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from flows.settings import Settings
 from tasks.errors import ConfigurationError
+from tasks.strategies.book_gate import BookGate
 
 Mode = Literal["paper", "live"]
 #: A reversal through zero takes all cash, which no limit here allows.
@@ -36,6 +37,7 @@ class TradingPlan:
         mode: ``live`` moves real money; ``paper`` does not, wherever it trades.
         i_accept_live: The live account's name, repeated.
         allow_non_idempotent: An exchange's name, repeated, where an order in doubt can never be sent again.
+        book_gate: What the order book must say before a position is opened.
     """
 
     strategy: str = ""
@@ -46,6 +48,7 @@ class TradingPlan:
     mode: Mode = "paper"
     i_accept_live: str = ""
     allow_non_idempotent: str = ""
+    book_gate: BookGate = field(default_factory=BookGate)
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:

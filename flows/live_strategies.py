@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from time import monotonic
@@ -14,10 +14,12 @@ import polars as pl
 import structlog
 
 from flows.live_account import Account, Steps
+from flows.live_exits import AGAIN_S, Closing, Exit, unfinished
 from flows.trading_proposal import Proposal
 from lake.schema import BARS
 from lake.store import Lake
 from lake.timeline import EPOCH, INTERVALS
+from tasks.strategies.book_gate import BookView
 
 if TYPE_CHECKING:
     from flows.signals import StrategyDriver
@@ -31,22 +33,24 @@ _DUE_AFTER = timedelta(seconds=5)
 #: Bars before the first one that is decided on: fetched at least, read at most.
 _LEAST_HISTORY, _MOST_HISTORY = 500, 250_000
 _TRIAL_BARS = 3
+#: Newest bars that are held against the lake at each close, for corrections; and how many of those are written down.
+_REVIEWED, _TOLD = 5_000, 20
 
 
-class Trader(Protocol):
+class Trader(Closing, Protocol):
     """What a strategy sees of the account, and where its wishes go."""
-
-    def position(self, symbol: str) -> Decimal:
-        """Return what is held of a symbol in the broker's spelling."""
-        ...
-
-    def price(self, symbol: str) -> Decimal | None:
-        """Return what it trades at, None where nobody vouches for a price."""
-        ...
 
     @property
     def equity(self) -> Decimal | None:
         """What the account is worth."""
+        ...
+
+    def book(self, symbol: str) -> BookView:
+        """Return what the order book says now."""
+        ...
+
+    def note(self, body: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+        """Write down that bars were corrected, and by signal key what that changes about the order it led to."""
         ...
 
     def propose(self, proposal: Proposal) -> str:
@@ -66,6 +70,7 @@ class _Run:
     signals: int = 0
     last_signal: str = ""
     late: int = 0
+    restated: int = 0
     broken: str = ""
 
 
@@ -103,6 +108,7 @@ class Strategies:
         self._market_now, self._wall_now, self._is_open = market_now, wall_now, is_open
         self._dead_man_s = dead_man_s
         self._runs: dict[str, _Run] = {}
+        self._exits: list[Exit] = []
         self._seen: dict[str, datetime] = {}
         self._beats = dict.fromkeys(self._symbols, monotonic())
         self._stopping = False
@@ -128,7 +134,7 @@ class Strategies:
         if run is None:
             await self._begin(symbol, end)
         else:
-            bars = await asyncio.to_thread(self._lake.read_bars, symbol, self._interval, run.next_open, end)
+            bars = await asyncio.to_thread(self._news, symbol, run, end)
             if bars.height and not run.broken:
                 await self._hand(symbol, run, bars)
         self._seen[symbol] = end  # also where the vendor has no bar: nobody traded, and that is no silence
@@ -147,6 +153,15 @@ class Strategies:
                 if silent_s > self._dead_man_s:
                     self._trader.halt(f"the strategy on {symbol} has been silent for more than {self._dead_man_s:g} s")
 
+    async def finish(self) -> None:
+        """Ask again, for ever, for what an exit left open."""
+        while True:
+            await asyncio.sleep(AGAIN_S / 2)
+            proposal = None if self._stopping else unfinished(self._exits, self._trader, monotonic(), self._wall_now())
+            if proposal is not None:
+                log.info("exit.unfinished", symbol=proposal.symbol, quantity=proposal.quantity, leg=proposal.leg)
+                self._trader.propose(proposal)
+
     def describe(self) -> list[dict[str, Any]]:
         """Return every strategy's state as plain values."""
         return [
@@ -157,6 +172,7 @@ class Strategies:
                 "bars": run.bars if run else 0,
                 "signals": run.signals if run else 0,
                 "late": run.late if run else 0,
+                "restated": run.restated if run else 0,
                 "last_signal": run.last_signal if run else "",
                 "wants": _wanted(run.driver) if run else "nothing yet",
                 "silent_s": round(self._silent_s(symbol), 1),
@@ -182,22 +198,35 @@ class Strategies:
             return
         driver = await asyncio.to_thread(self._driver, symbol, history)
         self._runs[symbol] = _Run(driver, self._step.next(history["timestamp"][-1]))
+        self._exits.append(Exit(driver, self._account.spelling[symbol]))
         log.info("strategy.started", symbol=symbol, strategy=self._account.plan.strategy, history=history.height)
         if history.height <= driver.warm_up:
             log.warning("strategy.warming_up", symbol=symbol, bars=history.height, wanted=driver.warm_up)
 
+    def _news(self, symbol: str, run: _Run, end: datetime) -> pl.DataFrame:
+        """Return the bars that closed since the last time, and before them those that say something else now."""
+        known = run.driver.bars.tail(_REVIEWED)
+        bars = self._lake.read_bars(symbol, self._interval, known["timestamp"][0], end)
+        return bars.join(known, on=bars.columns, how="anti", nulls_equal=True, maintain_order="left")
+
     async def _hand(self, symbol: str, run: _Run, bars: pl.DataFrame) -> None:
         traded, trader, at = self._account.spelling[symbol], self._trader, self._wall_now()
+        before, held = run.driver.bars, trader.position(traded)
         try:
             proposal = await asyncio.to_thread(
-                run.driver.on_bar, bars, trader.position(traded), trader.equity, trader.price(traded), at
+                run.driver.on_bar, bars, held, trader.equity, trader.price(traded), at, trader.book(traded)
             )
         except Exception as error:  # a strategy may fail in any way: it stops, and so does trading
             run.broken = f"{type(error).__name__}: {error}"
             log.exception("strategy.failed", symbol=symbol)
             trader.halt(f"the strategy on {symbol} failed: {run.broken}")
             return
-        run.bars, run.next_open = run.bars + bars.height, self._step.next(bars["timestamp"][-1])
+        corrected = bars.filter(pl.col("timestamp") < run.next_open)
+        if corrected.height:
+            self._note(symbol, run, before, corrected)
+        if corrected.height < bars.height:
+            run.bars += bars.height - corrected.height
+            run.next_open = self._step.next(bars["timestamp"][-1])
         if proposal is None:
             return
         if self._stopping or self._step.next(run.next_open) <= self._market_now():
@@ -208,8 +237,19 @@ class Strategies:
         log.info("signal.proposed", signal=proposal.signal_key, side=str(proposal.side), quantity=proposal.quantity)
         trader.propose(proposal)
 
+    def _note(self, symbol: str, run: _Run, before: pl.DataFrame, corrected: pl.DataFrame) -> None:
+        """Write down what the vendor says otherwise now, and which decisions that changes."""
+        run.restated += corrected.height
+        moved = corrected.join(before, on="timestamp", how="left", suffix="_was", maintain_order="left")
+        turned = [asdict(one) for one in run.driver.turned[-_TOLD:]]
+        words = {"cause": "data revision", "symbol": symbol, "interval": self._interval}
+        told = {**words, "bars": corrected.height, "corrected": moved.tail(_TOLD).to_dicts(), "turned": turned}
+        log.warning("bars.corrected", symbol=symbol, bars=corrected.height, decisions=len(run.driver.turned))
+        self._trader.note(told, {one["signal_key"]: {**words, **one} for one in turned if one["signal_key"]})
+
     def _driver(self, symbol: str, history: pl.DataFrame) -> StrategyDriver:
-        from flows.signals import Sizing, StrategyDriver  # Numba and the sweep load only where a strategy runs
+        from flows.signals import StrategyDriver  # Numba and the sweep load only where a strategy runs
+        from flows.sizing import Sizing
         from tasks.sweep.costs import Costs
 
         plan, traded = self._account.plan, self._account.spelling[symbol]
@@ -217,7 +257,13 @@ class Strategies:
         costs = Costs(direction=plan.direction, fraction=plan.position_fraction)
         sizing = Sizing(costs, quantity_step=steps.quantity, min_notional=steps.least)
         return StrategyDriver(
-            plan.strategy, plan.strategy_params, traded, self._interval, sizing=sizing, history=history
+            plan.strategy,
+            plan.strategy_params,
+            traded,
+            self._interval,
+            sizing=sizing,
+            history=history,
+            gate=plan.book_gate,
         )
 
 

@@ -20,7 +20,11 @@ from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
 from lake.store import Lake
 from tasks.errors import InputError
-from tasks.orders.account import Limits, Market
+from tasks.journal.entries import Entry, Kind
+from tasks.orders.account import Limits, Market, TradingState
+from tasks.orders.identity import client_order_id
+from tasks.orders.order import Status
+from tasks.strategies.book_gate import BookView
 
 log = structlog.get_logger("flows.live")
 
@@ -35,6 +39,7 @@ class LiveTrading:
         account: Open.
         limits: The account's risk limits.
         market: What is known of a symbol right now.
+        book: What its order book says right now.
         switch: The kill switch outside the process.
         call: Calls a person: subject and words.
         pace: How often the desk looks after things; by the kind of broker where it is left out.
@@ -46,11 +51,13 @@ class LiveTrading:
         limits: Limits,
         *,
         market: Callable[[str], Market],
+        book: Callable[[str], BookView],
         switch: KillSwitch,
         call: Callable[[str, str], None],
         pace: Pace | None = None,
     ) -> None:
         self._account, self._market, self._switch, self._call = account, market, switch, call
+        self._book = book
         self.view = AccountView(account, market)
         self.desk = OrderDesk(
             account.journal,
@@ -108,9 +115,32 @@ class LiveTrading:
         market = self._market(symbol)
         return market.reference_price if market.valid else None
 
+    def book(self, symbol: str) -> BookView:
+        """Return what its order book says now."""
+        return self._book(symbol)
+
     def propose(self, proposal: Proposal) -> str:
         """Ask for an order."""
         return self.desk.propose(proposal)
+
+    def may_close(self, symbol: str) -> bool:
+        """Return whether a closing order can be sent now: nothing of the symbol is under way or was refused.
+
+        What an exchange refused in so many words is asked for at the next close only: three refusals in a minute halt.
+        """
+        if self.desk.state not in (TradingState.ACTIVE, TradingState.REDUCING):
+            return False
+        if any(order.request.symbol == symbol for order in self.desk.working):
+            return False
+        newest = self.view.newest(symbol)
+        return newest is None or newest.status is not Status.REJECTED
+
+    def note(self, body: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+        """Write down that bars were corrected, and by signal key what that changes about the order it led to."""
+        names = {client_order_id(self._account.name, self._account.plan.strategy, key): key for key in changed}
+        orders = self._account.journal.state.orders
+        entries = [Entry(Kind.DATA, name, changed[key]) for name, key in names.items() if name in orders]
+        self.desk.note(Entry(Kind.DATA, body=body), *entries)
 
     def _halted(self, reason: str) -> None:
         """Tell people: by the run's own blocks, and by an event that the server's automations hear."""
@@ -131,7 +161,7 @@ class LiveTrading:
         """Trade until `stop` is set; then take no more signals, cancel entries, resolve doubts, and say so."""
         watched = [self._switch.watch(self.halt)]
         if self.strategies is not None:
-            watched.append(self.strategies.watch())
+            watched += [self.strategies.watch(), self.strategies.finish()]
         async with asyncio.TaskGroup() as group:
             watchers = [group.create_task(one) for one in watched]
             desk = group.create_task(self.desk.run(stop))

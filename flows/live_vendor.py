@@ -26,6 +26,8 @@ SETTLE = timedelta(seconds=3)
 #: backfill flow's work.
 FIRST_REACH, RESUME_REACH = timedelta(hours=6), timedelta(days=7)
 _MONTH = timedelta(days=31)
+#: Newest bars that are asked for again with the next: vendors correct them within minutes, and the request is the same.
+_AGAIN = 5
 #: Trades asked for after a gap, the most that the vendor returns.
 REFILLED_TRADES = 1_000
 #: The simulated market's history and future around the start, and how long it takes a fast one to reach the present.
@@ -65,7 +67,7 @@ class LiveVendor:
     async def fill_bars(self, lake: Lake, symbol: str, interval: str, *, least: int = 0) -> int:
         """Write the closed bars that the lake lacks since its newest one; return how many were new.
 
-        The bar still being formed is never asked for.
+        The bar still being formed is never asked for; the last few before are asked for again, and corrections kept.
 
         Args:
             lake: Where they go.
@@ -77,9 +79,9 @@ class LiveVendor:
         step, end = INTERVALS[interval], INTERVALS[interval].closed_end(now - SETTLE)
         reach = max(FIRST_REACH, least * (step.step or _MONTH))
         newest = await asyncio.to_thread(_newest, lake, symbol, interval, end - max(RESUME_REACH, reach), end)
-        start = step.floor(end - reach) if newest is None else step.next(newest)
-        if start >= end:
+        if newest is not None and step.next(newest) >= end:
             return 0
+        start = step.floor(end - reach if newest is None else newest - (_AGAIN - 1) * (step.step or _MONTH))
         bars = await self._client.fetch_klines(symbol, interval, start, end, now=now)
         if not bars.height:
             return 0

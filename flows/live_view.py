@@ -83,6 +83,11 @@ class AccountView:
         """Return what is held of a symbol."""
         return self._account.journal.state.positions.get((self._account.name, symbol), ZERO)
 
+    def newest(self, symbol: str) -> Order | None:
+        """Return the order of a symbol that ended last, None where none did lately."""
+        ended = (self._orders[identifier] for identifier in reversed(self._ended))
+        return next((order for order in ended if order.request.symbol == symbol), None)
+
     def describe(self, desk: OrderDesk) -> dict[str, Any]:
         """Return everything as JSON can hold it; what is not known is None."""
         account, positions = self._account, [self._position(*one) for one in sorted(self.positions.items())]

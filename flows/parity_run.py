@@ -21,7 +21,8 @@ from flows.parity_feed import arrivals, as_first_seen
 from flows.parity_paths import Case, PathFill, equity_of, event_fills, sweep_fills
 from flows.parity_question import ParityQuestion, ParitySummary
 from flows.parity_replay import UNLIMITED, LiveOrder, Replayed, Script, replay, terms_of
-from flows.signals import Sizing, checked_params
+from flows.signals import checked_params
+from flows.sizing import Sizing
 from lake.calendar import TradingCalendar
 from lake.revisions import REVISIONS, revisions
 from lake.schema import TIMESTAMP

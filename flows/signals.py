@@ -9,9 +9,9 @@ where the sweep's bars begin, and as closely as the strategy's `warm_up` promise
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,97 +19,24 @@ import polars as pl
 import structlog
 from pydantic import ValidationError
 
+from flows.sizing import Sizing
 from flows.trading_proposal import Proposal
 from lake.schema import as_bars
 from tasks.errors import InputError
 from tasks.orders.identity import signal_key
-from tasks.orders.order import ZERO, Side
+from tasks.orders.order import Side
+from tasks.strategies.book_gate import BookGate, BookView
 from tasks.strategies.registry import get
 from tasks.strategies.strategy import Params, Strategy, bar_matrix
-from tasks.sweep.costs import Costs
 from tasks.sweep.grid import Grid
 
 log = structlog.get_logger("flows.signals")
 
 #: Bars that are remembered; beyond them the older half is forgotten. A year of minutes takes about 20 ms a bar.
 MOST_BARS = 500_000
-#: Rules of a sweep that closed bars and market orders are enough for.
-_FOLLOWED = {"fee_bps", "fixed_fee", "slippage_bps", "direction", "initial_cash", "fraction"}
-_BPS = Decimal(10_000)
 #: Pieces that memory may lie in: joining them on every bar costs more than reading a few.
 _CHUNKS = 64
 _TARGETS = {1: "long", 0: "flat", -1: "short"}
-
-
-@dataclass(frozen=True, slots=True)
-class Sizing:
-    """How large an order is, and in which steps.
-
-    Attributes:
-        costs: The sweep's own rules: direction, share of the cash, and the fee and slippage an entry leaves room for.
-        quantity: Base asset of every position; None for the share of `costs`.
-        quantity_step: Smallest step of a quantity; orders are rounded towards nothing.
-        min_notional: Smallest value of an order; smaller ones are not asked for.
-    """
-
-    costs: Costs
-    quantity: Decimal | None = None
-    quantity_step: Decimal = Decimal("0.00000001")
-    min_notional: Decimal = ZERO
-
-    def __post_init__(self) -> None:
-        """Refuse rules that only the sweep knows.
-
-        Raises:
-            InputError: A rule that needs more than closed bars and market orders.
-        """
-        found = sorted(set(self.costs.model_dump(exclude_defaults=True)) - _FOLLOWED)
-        if found:
-            raise InputError(
-                f"signals: expected rules that can be followed at bar closes with market orders, found {found}; "
-                "leave them out, or put a trailing exit into the strategy itself as donchian_breakout does"
-            )
-        if self.quantity_step <= 0 or (self.quantity is not None and self.quantity <= 0):
-            raise InputError(f"signals: expected a quantity and a step above 0, found {self}")
-
-    def side_of(self, view: int) -> int:
-        """Return the side of the market a view asks for: 1 long, 0 flat, -1 short; see `tasks.strategies.strategy`."""
-        if self.costs.direction == "both":
-            return view
-        return max(view, 0) if self.costs.direction == "long" else min(view, 0)
-
-    def order(self, side: int, position: Decimal, equity: Decimal | None, price: Decimal | None) -> Decimal | None:
-        """Return the signed quantity that brings a position to a side, rounded; None where it cannot be known.
-
-        Args:
-            side: 1 long, 0 flat, -1 short.
-            position: Held now.
-            equity: What the account is worth at `price`.
-            price: What the symbol trades at, before slippage.
-        """
-        wanted = -position if side == 0 else self._entry(side, position, equity, price)
-        if wanted is None:
-            return None
-        steps = (wanted / self.quantity_step).to_integral_value(ROUND_DOWN)
-        rounded = steps * self.quantity_step
-        return ZERO if price is not None and abs(rounded) * price < self.min_notional else rounded
-
-    def _entry(self, side: int, position: Decimal, equity: Decimal | None, price: Decimal | None) -> Decimal | None:
-        if self.quantity is not None:
-            return side * self.quantity - position
-        if equity is None or price is None or price <= 0:
-            return None
-        costs, cash = self.costs, equity - position * price
-        fee, fixed = _exact(costs.fee_bps) / _BPS, _exact(costs.fixed_fee)
-        paid = price * (1 + side * _exact(costs.slippage_bps) / _BPS)
-        if position * side < 0:  # a reversal is one order, and `Costs` allows it with all cash only
-            freed = abs(position) * paid * (1 - fee) if side < 0 else ZERO
-            spent = (cash + freed - fixed) / (1 + fee) / paid
-            return spent if side > 0 else -position - spent
-        share = _exact(costs.fraction)
-        spent = share * equity - fixed if side > 0 else share * (equity - fixed)
-        total = spent / (1 + fee) / paid
-        return side * max(total - abs(position), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +53,8 @@ class Decision:
         price: At the time.
         at: When it was decided.
         bars: How many bars it was decided from.
+        book: The order book at the time, None where nobody looked.
+        restated: How many of the bars the vendor corrected since the decision before.
         proposal: What is asked for, None for nothing.
     """
 
@@ -138,16 +67,39 @@ class Decision:
     price: Decimal | None
     at: datetime
     bars: int
+    book: BookView | None = None
+    restated: int = 0
     proposal: Proposal | None = None
+
+    def wants_out_of(self, position: Decimal) -> bool:
+        """Return whether a position is on a side that the strategy does not want."""
+        return self.side is not None and _sign(position) not in (0, self.side)
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """A view that a correction of bars changed after it had been decided on.
+
+    Attributes:
+        timestamp: Of the bar.
+        was: The view then.
+        now: The view by the corrected bars.
+        signal_key: Of the order that the view then led to, empty where it was neither.
+    """
+
+    timestamp: datetime
+    was: int
+    now: int
+    signal_key: str
 
 
 class StrategyDriver:
     """One strategy on one symbol, fed by bars as they close.
 
     A fresh view asks for an order where the position is not on the side it wants. What opens a position is asked for
-    once; a late or missed signal opens nothing. What closes one is asked for again at each close for as long as nothing
-    of it was filled. A position that came to rest beside its target (partly filled, rounded, paid in fees) is left
-    alone until the next view.
+    once, if the book lets it pass; a late or missed signal opens nothing, and a position that came to rest beside its
+    target (partly filled, rounded, paid in fees) is left alone until the next view. What closes one is asked for until
+    nothing is left that can be sold: at each close, and between them by `finish`.
 
     Args:
         strategy_name: Name in `tasks.strategies`.
@@ -157,10 +109,12 @@ class StrategyDriver:
         sizing: How large orders are.
         history: Bars before the first one that is decided on; at least `warm_up` of them, or nothing is decided before
             there are as many.
+        gate: What the book must say before a position is opened.
 
     Attributes:
         warm_up: Bars the strategy needs before its signals can be trusted.
         last: What the newest bar led to, None before the first.
+        turned: Earlier views that the bars fed last changed, because they were corrections.
 
     Raises:
         InputError: An unknown strategy, or parameters it does not take.
@@ -175,14 +129,16 @@ class StrategyDriver:
         *,
         sizing: Sizing,
         history: pl.DataFrame,
+        gate: BookGate = BookGate(),  # noqa: B008  (frozen)
     ) -> None:
         self._strategy = get(strategy_name)
         self._params = checked_params(self._strategy, params)
         self._symbol, self._interval, self._sizing = symbol, interval, sizing
-        self._bars = as_bars(history)
-        self._tried: tuple[datetime, Decimal] | None = None
+        self._bars, self._gate = as_bars(history), gate
+        self._restated = self._finished = 0
         self.warm_up = self._strategy.warm_up(self._params)
         self.last: Decision | None = None
+        self.turned: tuple[Turned, ...] = ()
 
     @property
     def bars(self) -> pl.DataFrame:
@@ -190,11 +146,17 @@ class StrategyDriver:
         return self._bars
 
     def on_bar(
-        self, bars: pl.DataFrame, position: Decimal, equity: Decimal | None, price: Decimal | None, at: datetime
+        self,
+        bars: pl.DataFrame,
+        position: Decimal,
+        equity: Decimal | None,
+        price: Decimal | None,
+        at: datetime,
+        book: BookView | None = None,
     ) -> Proposal | None:
         """Take newly closed bars and return the order that follows, None for none.
 
-        Bars that are known already replace what was known (the vendor restated them) and decide nothing.
+        Bars that are known already replace what was known (the vendor restated them) and decide nothing by themselves.
 
         Args:
             bars: `BARS` rows in order; several after an outage, of which only the newest can open a position.
@@ -202,81 +164,135 @@ class StrategyDriver:
             equity: What the account is worth, None where unknown: no position is opened then.
             price: What the symbol trades at, None where unknown: likewise.
             at: Now.
+            book: What the order book says now.
         """
-        if not self._remember(bars):
+        before = self._bars
+        fresh, restated = self._remember(bars)
+        views = self._views(self._bars) if fresh or restated else None
+        self.turned = self._turned(before, views) if restated and views is not None else ()
+        if not fresh or views is None:
             return None
-        views = views_of(self._strategy, self._params, self._bars)
-        if self._bars.height <= self.warm_up:
-            views[:] = 0
-        decision = self._decide(views, position, equity, price, at)
-        self.last = decision
-        return decision.proposal
+        stamps, turns = self._bars["timestamp"], np.flatnonzero(views)
+        side = self._sizing.side_of(int(views[turns[-1]])) if turns.size else None
+        decided_on = stamps[int(turns[-1])] if turns.size else None
+        now = position, equity, price, at, len(stamps), book, self._restated
+        decision = Decision(stamps[-1], int(views[-1]), side, decided_on, *now)
+        proposal = self._answer(decision, self._side_before(views, turns, position))
+        self.last, self._restated, self._finished = replace(decision, proposal=proposal), 0, 0
+        return proposal
+
+    def finish(self, position: Decimal, price: Decimal | None, at: datetime) -> Proposal | None:
+        """Return the order for the rest of what should be closed already, between bars; None where nothing is left.
+
+        Args:
+            position: Held now.
+            price: What the symbol trades at.
+            at: Now.
+        """
+        if self.last is None or not self.last.wants_out_of(position):
+            return None
+        self._finished += 1
+        decision = replace(self.last, position=position, price=price, at=at)
+        return self._ask(decision, 0, f"again {decision.timestamp.isoformat()} #{self._finished}")
 
     def close_out(self, position: Decimal, price: Decimal | None, at: datetime, why: str) -> Proposal | None:
         """Return the order that leaves the market whatever the strategy thinks; `why` names it for ever."""
         quantity = self._sizing.order(0, position, None, price)
         return self._propose(why, 0, quantity, at) if quantity else None
 
-    def _remember(self, bars: pl.DataFrame) -> bool:
-        """Take bars into memory; return whether any is newer than all before."""
+    def _remember(self, bars: pl.DataFrame) -> tuple[int, int]:
+        """Take bars into memory; return how many are newer than all before, and how many are not."""
         bars = as_bars(bars)
         newest = self._bars["timestamp"].max() if self._bars.height else None
-        fresh = bars.height if newest is None else (bars["timestamp"] > newest).sum()
+        fresh = bars.height if newest is None else int((bars["timestamp"] > newest).sum())
+        self._restated += bars.height - fresh
         joined = self._bars.vstack(bars)
         if fresh < bars.height:
             joined = joined.unique("timestamp", keep="last").sort("timestamp")
         elif joined.n_chunks() > _CHUNKS:
             joined = joined.rechunk()
         self._bars = joined.tail(MOST_BARS // 2) if joined.height > MOST_BARS else joined
-        return fresh > 0
+        return fresh, bars.height - fresh
 
-    def _decide(
-        self, views: np.ndarray, position: Decimal, equity: Decimal | None, price: Decimal | None, at: datetime
-    ) -> Decision:
-        stamps, turns = self._bars["timestamp"], np.flatnonzero(views)
-        if not turns.size:
-            return Decision(stamps[-1], 0, None, None, position, equity, price, at, len(stamps))
-        decided_on, fresh = stamps[int(turns[-1])], bool(views[-1])
-        side = self._sizing.side_of(int(views[turns[-1]]))
-        before = self._sizing.side_of(int(views[turns[-2]])) if turns.size > 1 else _sign(position)
-        proposal = None
-        if fresh and not (_sign(position) == side == before):
-            proposal = self._ask(side, decided_on, position, equity, price, at)
-        elif not fresh and self._is_left_open(side, decided_on, position):
-            proposal = self._ask(0, decided_on, position, equity, price, at)
-        return Decision(
-            stamps[-1], int(views[-1]), side, decided_on, position, equity, price, at, len(stamps), proposal
+    def _views(self, bars: pl.DataFrame) -> np.ndarray:
+        views = views_of(self._strategy, self._params, bars)
+        if bars.height <= self.warm_up:
+            views[:] = 0
+        return views
+
+    def _turned(self, before: pl.DataFrame, views: np.ndarray) -> tuple[Turned, ...]:
+        """Return where the views of the bars before differ from those of the same bars now."""
+        then = before.select("timestamp", was=pl.Series(self._views(before)))
+        both = then.join(
+            self._bars.select("timestamp", now=pl.Series(views)), on="timestamp", maintain_order="left"
+        ).filter(pl.col("was") != pl.col("now"))
+        return tuple(Turned(at, was, now, self._key_of(at, was)) for at, was, now in both.iter_rows())
+
+    def _key_of(self, timestamp: datetime, view: int) -> str:
+        if not view:
+            return ""
+        target = _TARGETS[self._sizing.side_of(view)]
+        return signal_key(self._symbol, self._interval, target, timestamp.isoformat())
+
+    def _side_before(self, views: np.ndarray, turns: np.ndarray, position: Decimal) -> int:
+        """Return the side that was wanted before the newest view.
+
+        What was decided then counts, not what corrected bars make of it now: or a target that was reached would be
+        asked for again.
+        """
+        last, earlier = self.last, self._bars["timestamp"][int(turns[-2])] if turns.size > 1 else None
+        if last is not None and last.side is not None and (earlier is None or earlier <= last.timestamp):
+            return last.side
+        return _sign(position) if earlier is None else self._sizing.side_of(int(views[turns[-2]]))
+
+    def _answer(self, decision: Decision, before: int) -> Proposal | None:
+        """Return the order that a decision leads to."""
+        if decision.side is None or decision.decided_on is None:
+            return None
+        if decision.decided_on != decision.timestamp:  # an earlier view: a new attempt, with a name of its own
+            again = f"again {decision.timestamp.isoformat()}"
+            return self._ask(decision, 0, again) if decision.wants_out_of(decision.position) else None
+        if _sign(decision.position) == decision.side == before:
+            return None
+        return self._ask(decision, decision.side)
+
+    def _ask(self, decision: Decision, side: int, leg: str = "") -> Proposal | None:
+        quantity = self._sizing.order(side, decision.position, decision.equity, decision.price)
+        if not quantity or decision.decided_on is None:
+            if quantity is None:
+                at = str(decision.timestamp)
+                log.warning(
+                    "signal.not_sized", symbol=self._symbol, bar=at, equity=decision.equity, price=decision.price
+                )
+            return None
+        opens = quantity * decision.position >= 0
+        objection = self._gate.objection(_sign(quantity), decision.book) if opens else ""
+        evidence = self._evidence(decision)
+        return self._propose(
+            decision.decided_on.isoformat(), side, quantity, decision.at, leg, objection=objection, evidence=evidence
         )
 
-    def _is_left_open(self, side: int, decided_on: datetime, position: Decimal) -> bool:
-        """Return whether an earlier view wanted the position closed and nothing came of it."""
-        wants_out = _sign(position) not in (0, side)
-        touched = self._tried is not None and self._tried[0] == decided_on and self._tried[1] != position
-        return wants_out and not touched
+    def _evidence(self, decision: Decision) -> dict[str, Any]:
+        """Return what was known when it was decided, for the journal."""
+        told: dict[str, Any] = {
+            "bar": self._bars.row(by_predicate=pl.col("timestamp") == decision.timestamp, named=True),
+            "bars": decision.bars,
+            "view": decision.view,
+            "decided_on": decision.decided_on,
+            "position": decision.position,
+            "price": decision.price,
+        }
+        if decision.restated:
+            told["restated"] = decision.restated
+        if self._gate.is_set:
+            told |= {"gate": self._gate.model_dump(exclude_none=True), "book": decision.book}
+        return told
 
-    def _ask(
-        self,
-        side: int,
-        decided_on: datetime,
-        position: Decimal,
-        equity: Decimal | None,
-        price: Decimal | None,
-        at: datetime,
-    ) -> Proposal | None:
-        quantity = self._sizing.order(side, position, equity, price)
-        if not quantity:
-            if quantity is None:
-                log.warning("signal.not_sized", symbol=self._symbol, bar=str(decided_on), equity=equity, price=price)
-            return None
-        is_repeated = self._tried is not None and self._tried[0] == decided_on
-        self._tried = decided_on, position
-        leg = f"again {self._bars['timestamp'][-1].isoformat()}" if is_repeated else ""
-        return self._propose(decided_on.isoformat(), side, quantity, at, leg)
-
-    def _propose(self, moment: str, side: int, quantity: Decimal, at: datetime, leg: str = "") -> Proposal:
+    def _propose(self, moment: str, side: int, quantity: Decimal, at: datetime, leg: str = "", **more: Any) -> Proposal:
         key = signal_key(self._symbol, self._interval, _TARGETS[side], moment)
         way = Side.BUY if quantity > 0 else Side.SELL
-        return Proposal(self._strategy.name, self._symbol, way, abs(quantity), key, at, leg=leg)
+        wished = self._strategy.name, self._symbol, way, abs(quantity), key, at
+        return Proposal(*wished, leg=leg, closes=side == 0, **more)
 
 
 def views_of(strategy: Strategy, params: Params, bars: pl.DataFrame) -> np.ndarray:
@@ -293,10 +309,6 @@ def checked_params(strategy: Strategy, params: Mapping[str, Any]) -> Params:
         return strategy.params(**params)
     except ValidationError as error:
         raise InputError(f"signals: {strategy.name} does not take {dict(params)}: {error}") from error
-
-
-def _exact(value: float) -> Decimal:
-    return Decimal(str(value))
 
 
 def _sign(value: Decimal) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from flows.trading_agreement import GRACE_S
+from tasks.orders.account import Book, Verdict
 from tasks.orders.identity import client_order_id
 from tasks.orders.order import OrderRequest, OrderType, Side, TimeInForce
+from tasks.orders.risk import reduces
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class Proposal:
         limit_price: For a limit order.
         time_in_force: How long it works.
         leg: Tells several orders of one signal apart.
+        parent_quantity: What the signal asks for in all, where several orders carry it out.
+        closes: It may only bring a position closer to nothing; where it would not, it is denied.
+        objection: Why the strategy's own gate denies it, empty where it does not.
+        evidence: What it was decided from, for the journal.
     """
 
     strategy: str
@@ -38,6 +46,10 @@ class Proposal:
     limit_price: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.IOC
     leg: str = ""
+    parent_quantity: Decimal | None = None
+    closes: bool = False
+    objection: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def request(self, account: str) -> OrderRequest:
         """Return the one order that this can become.
@@ -59,6 +71,21 @@ class Proposal:
             signal_key="|".join((self.strategy, self.signal_key, self.leg)),
         )
 
+    def signal(self) -> dict[str, Any]:
+        """Return what led to it, for the journal."""
+        return {"signal": self.signal_key, "decided_at": self.decided_at, **self.evidence}
+
+    def judged(self, verdict: Verdict, request: OrderRequest, book: Book) -> Verdict:
+        """Return risk's verdict, with what the proposal itself forbids where risk lets it pass."""
+        refused, reason = "", ""
+        if self.objection:
+            refused, reason = "book_gate", self.objection
+        elif self.closes and not reduces(request, book):
+            refused, reason = "closes_only", "expected a position left to close, found less or none"
+        if not (verdict.passed and refused):
+            return verdict
+        return Verdict(passed=False, refused_by=refused, reason=reason, checked=(*verdict.checked, refused))
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -70,6 +97,7 @@ class Pace:
         reconcile_s: The same while they do.
         grace_s: How long positions may differ before trading halts.
         skew_s: How far our clock and the broker's may be apart.
+        dead_man_s: After how long without a sign of life the broker cancels everything, where it can; 0 for never.
     """
 
     tick_s: float = 0.25
@@ -77,3 +105,4 @@ class Pace:
     reconcile_s: float = 60.0
     grace_s: float = GRACE_S
     skew_s: float = 1.0
+    dead_man_s: float = 60.0

@@ -12,7 +12,7 @@ from tasks.errors import InputError
 if TYPE_CHECKING:
     from tasks.strategies.strategy import Strategy
 
-_NOT_STRATEGIES = {"__init__", "registry", "strategy"}
+_NOT_STRATEGIES = {"__init__", "book_gate", "registry", "strategy"}
 
 
 def names() -> tuple[str, ...]:

@@ -114,6 +114,7 @@ async def trading(folder: Path, plan: TradingPlan | None = None) -> AsyncIterato
             account,
             LIMITS,
             market=desk.market,
+            book=desk.book_view,
             switch=switch,
             call=lambda subject, words: called.append((subject, words)),
             pace=QUICK,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flows.live_account import Account, Steps
+from flows.live_exits import unfinished
 from flows.live_plan import TradingPlan
 from flows.live_strategies import Strategies
 from flows.trading_proposal import Proposal
@@ -18,6 +20,7 @@ from lake.store import Lake
 from tasks.broker.paper import PaperBroker
 from tasks.errors import InputError
 from tasks.journal.journal import Journal
+from tasks.strategies.book_gate import BookGate, BookView
 from tests.flows.live_rig import MINUTE, bars_at
 from tests.flows.trading_rig import SYMBOL
 
@@ -34,10 +37,24 @@ class Trader:
     def __init__(self) -> None:
         self.proposals: list[Proposal] = []
         self.halts: list[str] = []
+        self.held, self.view, self.closes = Decimal(0), BookView(), True
+        self.notes: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
 
     def position(self, symbol: str) -> Decimal:
-        """Hold nothing."""
-        return Decimal(0)
+        """Hold what the test says."""
+        return self.held
+
+    def book(self, symbol: str) -> BookView:
+        """Show the book that the test says."""
+        return self.view
+
+    def note(self, body: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+        """Note a correction."""
+        self.notes.append((body, changed))
+
+    def may_close(self, symbol: str) -> bool:
+        """Take closing orders where the test says so."""
+        return self.closes
 
     def price(self, symbol: str) -> Decimal | None:
         """Trade at a hundred."""
@@ -167,3 +184,57 @@ def test_a_strategy_that_cannot_run_is_refused_before_it_begins(tmp_path: Path, 
     desk = Desk(tmp_path, broker, TradingPlan(strategy="ma_crossover", strategy_params={"fast": 9, "slow": 2}))
     with pytest.raises(InputError, match="fast < slow"):
         desk.strategies.prepare()
+
+
+async def test_a_correction_is_heard_and_written_down(tmp_path: Path, broker: PaperBroker) -> None:
+    """Bars restated or filled in after the fact are known before the next decision, and orders they touch are named."""
+    desk = Desk(tmp_path, broker)
+    await desk.close(FIRST, FALLING)
+    entered = FIRST + 4 * MINUTE
+    await desk.close(entered, [120.0])
+    assert len(desk.trader.proposals) == 1
+    desk.trader.held = Decimal(20)
+    await desk.close(entered, [100.0])  # nothing new closed
+    assert desk.strategies._runs[SYMBOL].driver.bars["close"][-1] == 100.0
+    ((told, changed),) = desk.trader.notes
+    assert (told["cause"], told["bars"]) == ("data revision", 1)
+    assert (told["corrected"][0]["close_was"], told["corrected"][0]["close"]) == (120.0, 100.0)
+    assert list(changed) == [f"{SYMBOL}|1m|long|{entered.isoformat()}"]
+    assert (changed[f"{SYMBOL}|1m|long|{entered.isoformat()}"]["was"], desk.told()["restated"]) == (1, 1)
+    await desk.close(entered + MINUTE, [130.0])
+    assert (len(desk.trader.proposals), desk.told()["bars"]) == (1, 2)  # it is long already: not chased twice
+
+
+async def test_the_rest_of_an_exit_is_asked_for_between_bars(tmp_path: Path, broker: PaperBroker) -> None:
+    """After ten seconds, then twice as long each time, anew once some of it was sold, and never while it may not."""
+    desk = Desk(tmp_path, broker)
+    await desk.close(FIRST, [*FALLING, 120.0])
+    desk.trader.held = Decimal(20)
+    await desk.close(FIRST + 5 * MINUTE, [90.0])
+    (exit_,) = desk.strategies._exits
+    asked = desk.trader.proposals
+
+    def look(at_s: float, held: str) -> str:
+        desk.trader.held = Decimal(held)
+        found = unfinished([exit_], desk.trader, at_s, desk.now)
+        return str(found.quantity.normalize()) if found else ""
+
+    assert [one.closes for one in asked] == [True]
+    assert [look(at, "20") for at in (0, 9, 10, 29, 30)] == ["", "", "2E+1", "", "2E+1"]
+    assert [look(at, "7") for at in (31, 40, 41)] == ["", "", "7"]
+    desk.trader.closes = False
+    assert look(100, "7") == ""
+    desk.trader.closes = True
+    assert [look(101, "7"), look(102, "0"), look(103, "0")] == ["7", "", ""]
+
+
+async def test_a_gate_of_the_run_reaches_the_proposal(tmp_path: Path, broker: PaperBroker) -> None:
+    """The gate sees the book of the moment; what it objects to goes to the desk with the wish, to be on record."""
+    plan = TradingPlan("ma_crossover", {"fast": 1, "slow": 2}, book_gate=BookGate(min_pressure=2.0))
+    desk = Desk(tmp_path, broker, plan)
+    await desk.close(FIRST, FALLING)
+    desk.trader.view = BookView.of((99.0, 3.0), (101.0, 2.0), 0.1)
+    await desk.close(FIRST + 4 * MINUTE, [120.0])
+    (wish,) = desk.trader.proposals
+    assert wish.objection == "expected a pressure of at least 2 towards the entry, found 1.5"
+    assert wish.signal()["book"] == desk.trader.view

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,13 +14,16 @@ from pathlib import Path
 import pytest
 
 from flows.live import single_instance
+from flows.live_plan import TradingPlan
 from flows.live_switch import KillSwitch, forward, lock_path, pid_path
 from flows.live_view import AccountView
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
+from tasks.journal.story import story as journal_story
 from tasks.orders.account import Market, TradingState
-from tasks.orders.order import Fill, Order, Side, Status
+from tasks.orders.order import TERMINAL, Fill, Order, Side, Status
 from tasks.orders.position import fold
+from tasks.strategies.book_gate import BookView
 from tests.flows.live_rig import LiveRig, market_desk, opened, trading
 from tests.flows.trading_rig import SYMBOL, proposal
 
@@ -173,3 +179,66 @@ async def test_a_stop_leaves_no_entry_behind(tmp_path: Path) -> None:
         *_, end, start = account.journal.lines()
         assert (end.kind, end.body(), start.kind) == ("shutdown", {"in_doubt": []}, "start")
         assert market_desk(account).market(SYMBOL).reference_price is None
+
+
+async def test_a_gated_entry_is_on_record_with_what_the_book_said(tmp_path: Path) -> None:
+    """What a strategy's gate refuses never reaches the broker; its story tells the book, the bar and the reason."""
+    evidence = {"bar": {"close": 101.5}, "book": BookView.of((99.0, 3.0), (101.0, 2.0), 0.1)}
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.trading.propose(replace(proposal(1), objection="expected a calm book", evidence=evidence))
+        await rig.until(lambda: status(rig, identifier) is Status.DENIED, "the gate denies")
+    told = "\n".join(story(identifier, tmp_path))
+    assert "refused by book_gate: expected a calm book" in told
+    assert '"pressure":1.5' in told
+    assert '"close":101.5' in told
+
+
+async def test_an_exit_never_opens_a_position(tmp_path: Path) -> None:
+    """A closing order that nothing is left for, or that another is on its way for, is denied."""
+    async with trading(tmp_path) as rig:
+        await filled(rig)
+        first = rig.trading.propose(replace(proposal(2, Side.SELL, limit=101), closes=True))
+        await rig.until(lambda: status(rig, first) is Status.ACCEPTED, "the exit waits")
+        assert not rig.trading.may_close(SYMBOL)
+        second = rig.trading.propose(replace(proposal(3, Side.SELL), closes=True))
+        await rig.until(lambda: status(rig, second) is Status.DENIED, "the second exit is denied")
+        assert rig.trading.position(SYMBOL) == 1
+
+
+async def test_the_rest_of_an_exit_may_be_sent_once_it_ended(tmp_path: Path) -> None:
+    """Where the book had only some of it the rest may follow; what the broker refused waits for the next close."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        for number in (1, 2):
+            rig.quote()
+            identifier = rig.trading.propose(proposal(number, quantity="8"))
+            await rig.until(lambda name=identifier: status(rig, name) is Status.FILLED, "eight are bought")
+        rig.quote()
+        leaving = rig.trading.propose(replace(proposal(3, Side.SELL, quantity="16"), closes=True))
+        await rig.until(lambda: status(rig, leaving) in TERMINAL, "the book had ten of them")
+        assert rig.trading.position(SYMBOL) == 6
+        assert rig.trading.may_close(SYMBOL)
+        assert rig.account.paper is not None
+        rig.account.paper.halt(SYMBOL)
+        refused = rig.trading.propose(replace(proposal(4, Side.SELL, quantity="6"), closes=True))
+        await rig.until(lambda: status(rig, refused) is Status.REJECTED, "the broker refuses")
+        assert not rig.trading.may_close(SYMBOL)
+
+
+async def test_a_correction_is_part_of_the_story_of_the_order_it_touches(tmp_path: Path) -> None:
+    """The journal has the corrected bars, and an order decided on one of them says so in its story."""
+    async with trading(tmp_path, TradingPlan("test")) as rig:
+        identifier = await filled(rig)
+        words = {"cause": "data revision", "timestamp": "2026-03-02T00:07:00Z"}
+        rig.trading.note({**words, "bars": 1}, {proposal(1).signal_key: words, "bar 99": words})
+        await rig.until(lambda: rig.account.journal.last(Kind.DATA) is not None, "it is written down")
+        noted = [line for line in rig.account.journal.lines() if line.kind == Kind.DATA]
+    assert [line.client_order_id for line in noted] == ["", identifier]
+    assert '"cause":"data revision"' in "\n".join(story(identifier, tmp_path))
+
+
+def story(identifier: str, folder: Path) -> list[str]:
+    """Return what `explain` tells of an order."""
+    with closing(sqlite3.connect(folder / "journal.db")) as database:
+        return list(journal_story(database, identifier))

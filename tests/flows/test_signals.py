@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 
 from benchmarks.parity_faults import START, walk
-from flows.signals import Sizing, StrategyDriver
+from flows.signals import StrategyDriver
+from flows.sizing import Sizing
 from flows.trading_proposal import Proposal
 from lake.schema import as_bars
 from tasks.errors import InputError
 from tasks.orders.order import Side
+from tasks.strategies.book_gate import BookGate, BookView
 from tasks.strategies.registry import STRATEGIES, names
 from tasks.sweep import engine
 from tasks.sweep.ask import ask
@@ -41,8 +43,10 @@ def bars_of(closes: list[float]) -> pl.DataFrame:
 
 def crossing(history: pl.DataFrame, **sizing: object) -> StrategyDriver:
     """Return a moving-average crossover with short windows and positions of one unit."""
+    gate = sizing.pop("gate", BookGate())
     rules = {"costs": Costs(), "quantity": Decimal(1)} | sizing
-    return StrategyDriver("ma_crossover", FAST, "BTCUSDT", "1m", sizing=Sizing(**rules), history=history)  # type: ignore[arg-type]
+    sized = Sizing(**rules)  # type: ignore[arg-type]
+    return StrategyDriver("ma_crossover", FAST, "BTCUSDT", "1m", sizing=sized, history=history, gate=gate)  # type: ignore[arg-type]
 
 
 def feed(driver: StrategyDriver, bars: pl.DataFrame, position: str = "0") -> Proposal | None:
@@ -120,14 +124,25 @@ def test_the_same_signal_after_a_restart_is_the_same_order() -> None:
 
 
 def test_a_reached_target_is_left_alone() -> None:
-    """Partly filled, rounded or short of fees: the bars after a decision ask for nothing until the next one."""
+    """An entry that was partly filled, rounded or short of fees is not enlarged by the bars that follow."""
     driver = crossing(TURNS[:ENTRY])
     assert feed(driver, TURNS[ENTRY : ENTRY + 1]) is not None
     assert [feed(driver, TURNS[k : k + 1], "0.4") for k in (8, 9)] == [None, None]
-    leaving = feed(driver, TURNS[EXIT : EXIT + 1], "0.4")
-    assert leaving is not None
-    assert (leaving.side, leaving.quantity) == (Side.SELL, Decimal("0.4"))
-    assert [feed(driver, TURNS[k : k + 1], "0.1") for k in (11, 12)] == [None, None]
+
+
+def test_an_exit_is_finished() -> None:
+    """What an exit left open is asked for at the next close and in between, each time the rest, until it is gone."""
+    driver = crossing(TURNS[:EXIT], quantity_step=Decimal("0.1"))
+    at, price = START, Decimal(100)
+    assert driver.finish(Decimal(1), price, at) is None  # no close was decided on yet
+    asked = [feed(driver, TURNS[EXIT : EXIT + 1], "1"), driver.finish(Decimal("0.4"), price, at)]
+    asked += [driver.finish(Decimal("0.3"), price, at), feed(driver, TURNS[11:12], "0.2")]
+    wished = [(one.side, one.quantity, one.closes) for one in asked if one is not None]
+    assert wished == [(Side.SELL, Decimal(rest), True) for rest in ("1", "0.4", "0.3", "0.2")]
+    assert len({one.request("paper").client_order_id for one in asked if one is not None}) == 4
+    assert driver.finish(Decimal("0.05"), price, at) is None  # less than a step: dust
+    assert driver.finish(Decimal(0), price, at) is None
+    assert feed(driver, TURNS[12:13], "0") is None
 
 
 def test_only_what_closes_is_asked_for_again() -> None:
@@ -157,6 +172,71 @@ def test_a_restated_bar_is_remembered_and_decides_nothing() -> None:
     assert driver.bars["close"][-1] == 140.0
     assert driver.bars.height == ENTRY
     assert feed(driver, TURNS[ENTRY : ENTRY + 1]) is None
+
+
+def test_a_correction_neither_enlarges_nor_hides_a_position() -> None:
+    """Where corrected bars move an entry to the next bar, a position that is there is left as it is; its view is told.
+
+    Where they take the entry back, the position is closed, under a name of its own.
+    """
+    driver = crossing(TURNS[:ENTRY], quantity=None, costs=Costs(fraction=0.5))
+    assert feed(driver, TURNS[ENTRY : ENTRY + 1]) is not None
+    later = bars_of([99.0] * ENTRY + [101.0, 116.0])  # the entry's close was lower: it crosses a bar later
+    moved = pl.concat([TURNS[ENTRY : ENTRY + 1].with_columns(close=pl.lit(99.0)), later[ENTRY + 1 :]])
+    assert feed(driver, moved, "2") is None
+    assert driver.last is not None
+    assert (driver.last.view, driver.last.side, driver.last.restated) == (1, 1, 1)
+    (turned,) = driver.turned
+    assert (turned.timestamp, turned.was, turned.now) == (TURNS["timestamp"][ENTRY], 1, 0)
+    assert turned.signal_key == f"BTCUSDT|1m|long|{TURNS['timestamp'][ENTRY].isoformat()}"
+
+    bars = bars_of([100, 101, 102, 103, 104, 105, 106, 90, 89, 88, 130])  # leaves at 7, enters at 10
+    driver = crossing(bars[:10])
+    assert feed(driver, bars[10:]) is not None
+    corrected = bars_of([100, 101, 102, 103, 104, 105, 106, 90, 89, 88, 87, 86])[10:]
+    closing = feed(driver, corrected, "1")
+    assert closing is not None
+    assert (closing.side, closing.closes) == (Side.SELL, True)
+    assert closing.leg == f"again {corrected['timestamp'][-1].isoformat()}"
+
+
+BOOK = BookView.of((99.9, 8.0), (100.1, 4.0), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("gate", "book", "why"),
+    [
+        (BookGate(), BookView(faults=("data is missing",)), ""),
+        (BookGate(min_pressure=1.9, min_imbalance=0.3, max_spread_bps=21), BOOK, ""),
+        (BookGate(min_pressure=2.1), BOOK, "pressure of at least 2.1 towards the entry, found 2"),
+        (BookGate(min_imbalance=0.4), BOOK, "imbalance of at least 0.4 towards the entry, found 0.333"),
+        (BookGate(max_spread_bps=19), BOOK, "spread of at most 19 bps, found 20"),
+        (BookGate(max_spread_bps=50), BookView(faults=("data is missing",)), "found data is missing"),
+        (BookGate(max_spread_bps=50), None, "found none"),
+    ],
+)
+def test_a_gate_withholds_entries_and_nothing_else(gate: BookGate, book: BookView | None, why: str) -> None:
+    """What the book must say is said of entries alone; a book nobody vouches for lets none pass, and no exit waits."""
+    driver = crossing(TURNS[:ENTRY], gate=gate)
+    at = TURNS["timestamp"][ENTRY] + timedelta(minutes=1)
+    entry = driver.on_bar(TURNS[ENTRY : ENTRY + 1], Decimal(0), Decimal(1000), Decimal(100), at, book)
+    assert entry is not None
+    assert why in entry.objection
+    assert bool(entry.objection) == bool(why)
+    assert ("book" in entry.evidence) == gate.is_set
+    for k in range(ENTRY + 1, EXIT):
+        feed(driver, TURNS[k : k + 1], "1")
+    leaving = driver.on_bar(TURNS[EXIT : EXIT + 1], Decimal(1), Decimal(1000), Decimal(100), at, book)
+    assert leaving is not None
+    assert leaving.objection == ""
+
+
+def test_a_gate_leans_with_the_side() -> None:
+    """A short entry wants offers to outweigh bids."""
+    gate = BookGate(min_pressure=1.5, min_imbalance=0.1)
+    assert gate.objection(1, BOOK) == ""
+    assert "found 0.5" in gate.objection(-1, BOOK)
+    assert gate.objection(-1, BookView.of((99.9, 4.0), (100.1, 8.0), 0.0)) == ""
 
 
 def test_too_short_a_history_decides_nothing() -> None:
