@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
-from matplotlib.figure import Figure
 
 from tasks.report.charts.theme import DIVERGING, GREY, INK
 from tasks.report.words import number, spell, word
 from tasks.sweep.result import FIGURES
 from tasks.sweep.standings import Standings
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 #: Most labels an axis of the picture carries.
 MAX_TICKS = 12
@@ -47,6 +47,9 @@ def standing_png(standings: Standings) -> bytes:
     Raises:
         ValueError: No parameter varies (`Standings.axes` is empty), so there is no map.
     """
+    from matplotlib.colors import CenteredNorm, LinearSegmentedColormap
+    from matplotlib.figure import Figure  # half a second, for runs that have an artifact to put it in
+
     if not standings.axes:
         raise ValueError("a map of the sweep needs a parameter that varies, found none in `Standings.axes`")
     levels = [sorted({place[k] for place in standings.cells}) for k in range(len(standings.axes))]
