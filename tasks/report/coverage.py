@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -132,10 +133,16 @@ def missing_reasons(bars: pl.DataFrame, expected: pl.Series, absences: pl.DataFr
 
 #: What lies at most this many bars from a gap may owe its price to it.
 NEAR_BARS = 10
+#: Where gains and losses nearly cancel out, a share of what is left of them says nothing.
+ABOUT_ZERO = 0.01
 
 
-def near_gaps(trades: pl.DataFrame, equity: pl.DataFrame, bars: pl.DataFrame, expected: pl.Series) -> dict[str, float]:
-    """Return how much of the out-of-sample result lies near a missing bar: its trades, their profit, the bars' return.
+def near_gaps(
+    trades: pl.DataFrame, equity: pl.DataFrame, bars: pl.DataFrame, expected: pl.Series
+) -> dict[str, float | str]:
+    """Return how much of the out-of-sample result lies near a missing bar.
+
+    That is its trades, their profit, the bars' return, and that return's share of the whole.
 
     Args:
         trades: Rows as `tasks.sweep.result.TRADES` has them.
@@ -149,11 +156,22 @@ def near_gaps(trades: pl.DataFrame, equity: pl.DataFrame, bars: pl.DataFrame, ex
         return {}
     near = _close_to(missing, expected, out["entry_timestamp"]) | _close_to(missing, expected, out["exit_timestamp"])
     growth = (curve["equity"] / curve["equity"].shift(1, fill_value=1.0)).to_numpy()
+    beside = growth[_close_to(missing, expected, curve["timestamp"])].prod()
     return {
         "trades_near_a_gap": int(near.sum()),
         "profit_near_a_gap": float(out["pnl"].to_numpy()[near].sum()),
-        "return_near_a_gap": float(growth[_close_to(missing, expected, curve["timestamp"])].prod() - 1),
+        "return_near_a_gap": float(beside - 1),
+        "share_near_a_gap": _share(beside, growth.prod()),
     }
+
+
+def _share(part: float, whole: float) -> float | str:
+    """Return which share of the growth a part of the bars made; in logarithms, so that all shares add up to one."""
+    if not (part > 0 and whole > 0):  # of nothing no growth is a number
+        return "none: the account was lost"
+    if abs(math.log(whole)) < ABOUT_ZERO:
+        return "none: the total return is about zero"
+    return math.log(part) / math.log(whole)
 
 
 def _close_to(missing: np.ndarray, expected: pl.Series, moments: pl.Series) -> np.ndarray:

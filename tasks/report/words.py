@@ -94,7 +94,13 @@ WORDS: dict[str, Word] = {
         "Return near gaps",
         "percent",
         "What the out-of-sample bars within ten bars of a missing one made together; what happened inside the gaps "
-        "themselves counts for nothing. Compare with the total return.",
+        "themselves counts for nothing.",
+    ),
+    "share_near_a_gap": Word(
+        "Its share of the total",
+        "percent",
+        "How much of the out-of-sample return those bars made: below zero where they went against it, above "
+        "100 % where all others did. Returns compound, so that shares are of their logarithms and add up to 100 %.",
     ),
     "longest_gap_bars": Word("Longest gap, bars", "count", "Most expected bars missing in a row."),
     "rows": Word("Rows", "count", ""),

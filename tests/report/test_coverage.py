@@ -63,6 +63,30 @@ def test_the_return_near_a_gap_is_told(sweep: tuple[SweepResult, pl.DataFrame]) 
     steps = holed.select("timestamp", equity=1.01 ** pl.int_range(1, rows + 1))
     found = near_gaps(result.trades, steps.join(curve, how="cross"), holed, bars["timestamp"])
     assert found["return_near_a_gap"] == pytest.approx(1.01**20 - 1)
+    assert found["share_near_a_gap"] == pytest.approx(20 / rows)
+
+
+@pytest.mark.parametrize(
+    ("before", "near", "share"),
+    [
+        (1.0, 1.001, 1.0),
+        (1.0006, 1.0, 0.0),
+        (1.0002, 0.995, -0.2043),
+        (1.00000001, 0.9999, "none: the total return is about zero"),
+        (1.0, 0.0, "none: the account was lost"),
+    ],
+)
+def test_the_share_near_a_gap_is_told(
+    sweep: tuple[SweepResult, pl.DataFrame], before: float, near: float, share: float | str
+) -> None:
+    """All, nothing, or less than nothing of the return was made near gaps; of no return there is no share."""
+    result, bars = sweep
+    holed = bars.with_row_index().filter(pl.col("index") != 600).drop("index")
+    curve = result.equity.head(1).select(pl.all().exclude("timestamp", "equity", "sample"), sample=pl.lit("out"))
+    grown = pl.when(pl.int_range(pl.len()).is_between(590, 609)).then(near).otherwise(before)
+    steps = holed.select("timestamp", equity=grown.cum_prod())
+    found = near_gaps(result.trades, steps.join(curve, how="cross"), holed, bars["timestamp"])["share_near_a_gap"]
+    assert found == (share if isinstance(share, str) else pytest.approx(share, abs=1e-3))
 
 
 def test_no_gap_or_no_trade_is_nothing_to_tell(sweep: tuple[SweepResult, pl.DataFrame]) -> None:
