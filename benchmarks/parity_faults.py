@@ -1,4 +1,4 @@
-"""A clean period, and seven ways to spoil what the live path sees of it, each with the truth kept beside it."""
+"""A clean period, and eight ways to spoil what the live path sees of it, each with the truth kept beside it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from flows.parity_replay import UNLIMITED, Arrival, Replayed, Script, replay, te
 from flows.sizing import Sizing
 from lake.revisions import REVISIONS
 from lake.schema import as_bars
+from tasks.strategies.book_gate import BookGate, BookView
 from tasks.strategies.registry import get
 from tasks.sweep.costs import Costs
 
@@ -139,6 +140,17 @@ def blocked(case: Case, rng: np.random.Generator) -> Spoiled:
     return Spoiled(script, frozenset(rows))
 
 
+def leaning(case: Case, rng: np.random.Generator) -> Spoiled:
+    """Let the book lean against a gate, or be missing, where every third entry is decided."""
+    rows = [fill.bar - 1 for fill in sweep_fills(case)[:-1] if fill.quantity > 0 and rng.random() < 1 / 3]
+    against = {case.closes_at(row): BookView(faults=("data is missing",)) for row in rows[::2]}
+    against |= {case.closes_at(row): BookView.of((99.9, 3.0), (100.1, 4.0), 0.1) for row in rows[1::2]}
+    calm = BookView.of((99.9, 5.0), (100.1, 4.0), 0.1)
+    gate = BookGate(min_pressure=1.0)
+    script = replace(clean_script(case), gate=gate, books=lambda at: against.get(at, calm))
+    return Spoiled(script, frozenset(rows))
+
+
 FAULTS: dict[Cause, Callable[[Case, np.random.Generator], Spoiled]] = {
     Cause.REVISION: restated,
     Cause.NOT_CLOSED: unclosed,
@@ -147,6 +159,7 @@ FAULTS: dict[Cause, Callable[[Case, np.random.Generator], Spoiled]] = {
     Cause.FEE: dear,
     Cause.PARTIAL: thin,
     Cause.RISK: blocked,
+    Cause.BOOK: leaning,
 }
 
 

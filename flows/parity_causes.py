@@ -31,6 +31,8 @@ class Cause(StrEnum):
     """The market did not have all of it."""
     RISK = "risk block"
     """A control refused the order."""
+    BOOK = "book gate"
+    """The strategy's gate withheld an entry that the order book spoke against."""
     ROUNDING = "rounding"
     """The quantity was rounded to the market's steps, or too small to be asked for."""
     HOLE = "hole"

@@ -18,6 +18,7 @@ from flows.parity_causes import Account, Cause, Difference, Findings, near, told
 from flows.parity_paths import Case, PathFill
 from flows.parity_replay import LiveOrder, Replayed, Script
 from flows.signals import Decision, views_of
+from flows.trading_proposal import BOOK_GATE
 from lake.bars import VALUES
 from tasks.broker.matching import exact
 from tasks.orders.order import Status
@@ -197,7 +198,8 @@ class _Step:
         done, sign = order.order, order.order.request.side.sign
         if order.refused_by:
             why = f"{order.refused_by}: {done.reason}"
-            self.found.add(self.row, "fill", told(fill), "refused", [Cause.RISK], why)
+            cause = Cause.BOOK if order.refused_by == BOOK_GATE else Cause.RISK
+            self.found.add(self.row, "fill", told(fill), "refused", [cause], why)
             return
         if done.status is Status.REJECTED or sign * fill.quantity < 0:
             self._compare_rejected(order, fill)

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from tasks.strategies.book_gate import BookGate
 from tasks.sweep.costs import Costs
 
 
@@ -24,6 +25,7 @@ class Conditions(BaseModel):
         max_position_fraction: Largest position, likewise.
         quantity_step: Smallest step of a quantity.
         min_notional: Smallest value of an order.
+        book_gate: What the recorded order book must say before a position is opened; by default nothing.
         as_first_seen: Bars as they were known then, corrections as they came; False for the newest values only.
     """
 
@@ -37,6 +39,7 @@ class Conditions(BaseModel):
     max_position_fraction: float | None = Field(None, gt=0)
     quantity_step: float = Field(1e-12, gt=0)
     min_notional: float = Field(0.0, ge=0)
+    book_gate: BookGate = BookGate()
     as_first_seen: bool = True
 
 

@@ -29,6 +29,7 @@ from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import Limits, Market, TradingState
 from tasks.orders.order import ZERO, Order
+from tasks.strategies.book_gate import BookGate, BookView
 
 ACCOUNT = "parity"
 #: What the desk does by itself takes real time; here it only has to notice what a step set off.
@@ -72,6 +73,8 @@ class Script:
         limits: The desk's.
         sizing: The driver's.
         invalid: Instants at which the stream does not vouch for its book.
+        gate: What the book must say before a position is opened.
+        books: Returns the book at an instant.
     """
 
     history: pl.DataFrame
@@ -81,6 +84,8 @@ class Script:
     limits: Limits
     sizing: Sizing
     invalid: frozenset[datetime] = frozenset()
+    gate: BookGate = field(default_factory=BookGate)
+    books: Callable[[datetime], BookView] = field(default=lambda at: BookView(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +182,7 @@ class _Stage:
             case.interval,
             sizing=script.sizing,
             history=script.history,
+            gate=script.gate,
         )
 
     def market(self, symbol: str) -> Market:
@@ -237,7 +243,8 @@ class _Stage:
             account = await broker.account()
             self._cash = account.equity - held * (self._price or ZERO)
         equity = self._cash + held * (self._price or ZERO)
-        proposal = self._driver.on_bar(arrival.bars, held, equity, self._price, arrival.at)
+        book = self._script.books(arrival.at)
+        proposal = self._driver.on_bar(arrival.bars, held, equity, self._price, arrival.at, book)
         decision = self._driver.last
         if decision is None or decision.at != arrival.at:
             return  # a restatement

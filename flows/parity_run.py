@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from flows.parity_books import RecordedBooks
 from flows.parity_causes import Cause, Difference
 from flows.parity_compare import compare_engines, explain
 from flows.parity_feed import arrivals, as_first_seen
@@ -33,6 +34,7 @@ from tasks.errors import InputError
 from tasks.orders.account import Limits
 from tasks.report.parity import parity_page
 from tasks.report.task import write_page
+from tasks.strategies.book_gate import BookView
 from tasks.strategies.registry import get
 
 RUNS, DIFFERENCES, PATHS = "parity/runs", "parity/differences", "parity/paths"
@@ -157,6 +159,8 @@ def read_case(lake: Lake, question: ParityQuestion) -> Case:
 def read_script(lake: Lake, question: ParityQuestion, case: Case) -> Script:
     """Put the replay together: bars as they were known, and the conditions of the question."""
     conditions, stamps = question.conditions, case.stamps
+    if conditions.book_gate.is_set and case.costs.direction == "both":
+        raise InputError("parity: expected direction long or short with a book gate, found both: no exit may wait")
     corrections = pl.DataFrame(schema=REVISIONS)
     if conditions.as_first_seen:
         corrections = revisions(lake, case.interval, case.symbol, stamps[0], case.closes_at(len(stamps) - 1))
@@ -175,6 +179,8 @@ def read_script(lake: Lake, question: ParityQuestion, case: Case) -> Script:
         fills_from=seen,
         terms=terms_of(case, **{name: value for name, value in changed.items() if value is not None}),
         limits=_limits(conditions.max_order_fraction, conditions.max_position_fraction),
+        gate=conditions.book_gate,
+        books=RecordedBooks.read(lake, case) if conditions.book_gate.is_set else lambda at: BookView(),
         sizing=Sizing(
             case.costs,
             quantity_step=Decimal(f"{conditions.quantity_step:.18f}").normalize(),

@@ -14,6 +14,9 @@ from tasks.orders.identity import client_order_id
 from tasks.orders.order import OrderRequest, OrderType, Side, TimeInForce
 from tasks.orders.risk import reduces
 
+#: What refuses an entry that the strategy's own gate objects to, in verdicts.
+BOOK_GATE = "book_gate"
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -77,7 +80,7 @@ class Proposal:
         """Return risk's verdict, with what the proposal itself forbids where risk lets it pass."""
         refused, reason = "", ""
         if self.objection:
-            refused, reason = "book_gate", self.objection
+            refused, reason = BOOK_GATE, self.objection
         elif self.closes and not reduces(request, book):
             refused, reason = "closes_only", "expected a position left to close, found less or none"
         if not (verdict.passed and refused):

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -36,6 +36,8 @@ from lake.store import Lake
 from tasks.errors import DataError, InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
+from tasks.strategies.book_gate import BookGate
+from tasks.stream.recording import DEPTH, SCHEMAS
 from tasks.sweep.costs import Costs
 
 
@@ -219,6 +221,27 @@ def test_conditions_are_what_the_replay_meets(recorded: Settings) -> None:
     assert done.unexplained == 0
     tight = ask_parity(conditions=Conditions(as_first_seen=False, max_order_fraction=0.05))
     assert tight.causes == f"risk block {tight.fills // 2}"
+
+
+def test_a_gate_sees_the_books_that_were_recorded(recorded: Settings) -> None:
+    """Without recorded books the question is refused; with them, each entry that the gate withheld says so."""
+    gate = Conditions(as_first_seen=False, book_gate=BookGate(min_pressure=1.0))
+    with pytest.raises(InputError, match="found none in live/depth"):
+        ask_parity(conditions=gate)
+    with pytest.raises(InputError, match="direction long or short"):
+        ask_parity(conditions=gate, costs=Costs(direction="both"))
+    moments = [datetime(2026, 3, 3, tzinfo=UTC) + timedelta(minutes=k, seconds=-1) for k in range(0, 300, 2)]
+    sizes = [[float(2 - k % 2)] for k in range(len(moments))]  # every other book leans against a purchase
+    columns = {"bid_prices": [[99.0]], "bid_sizes": sizes, "ask_prices": [[99.1]], "ask_sizes": [[1.5]]}
+    columns = {name: value * len(moments) if len(value) == 1 else value for name, value in columns.items()}
+    rows = {"symbol": "BTCUSDT", "timestamp": moments, "received_at": moments, "day": [DAY] * len(moments), **columns}
+    Lake(recorded.lake_root).append(DEPTH, pl.DataFrame(rows, schema=SCHEMAS[DEPTH]), partition_by=("day",))
+    done = ask_parity(conditions=gate)
+    assert (done.causes.rsplit(" ", 1)[0], done.unexplained) == ("book gate", 0)
+    told = Lake(recorded.lake_root).scan(DIFFERENCES).filter(pl.col("run_id") == done.run_id).collect()["evidence"]
+    assert told.str.contains("pressure of at least 1").any()
+    assert told.str.contains("too old").any()  # no book at every second close
+    assert 0 < int(done.causes.rsplit(" ", 1)[1]) < done.fills // 2  # and some entries passed
 
 
 def test_what_is_unexplained_fails_the_run(recorded: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
