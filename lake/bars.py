@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
+from lake.rows import partition_key
 from lake.schema import BARS, as_bars
 from lake.snapshot import Snapshot
 from lake.timeline import interval as interval_named
-from lake.timeline import utc
+from lake.timeline import months, utc
 from tasks.errors import DataError, InputError
 
 #: Columns of a bar table; `symbol` and `year` partition it.
@@ -20,6 +21,7 @@ BAR_TABLE: dict[str, pl.DataType] = {"symbol": pl.String(), "year": pl.Int32(), 
 
 VALUES = [name for name in BARS if name != "timestamp"]
 
+_MICROSECOND = timedelta(microseconds=1)
 _NO_PAIRS = pl.DataFrame(schema={**BARS, **{f"{name}_old": BARS[name] for name in VALUES}})
 
 
@@ -103,6 +105,19 @@ def table_name(interval: str) -> str:
         InputError: It is not an interval of ours.
     """
     return f"klines/{interval_named(interval).name}"
+
+
+def month_keys(symbol: str, times: pl.Series) -> list[str]:
+    """Return the keys under which writers of these months of a symbol find out about each other.
+
+    Months rather than partitions, which are years: a backfill writes several months of a year side by side.
+
+    Args:
+        symbol: The symbol.
+        times: Sorted opens of all bars of a file that is added; no month between the first and the last is left out.
+    """
+    spans = months(times[0], times[-1] + _MICROSECOND) if times.len() else ()
+    return [partition_key({"symbol": symbol, "month": f"{start:%Y-%m}"}) for start, _ in spans]
 
 
 def files_within(

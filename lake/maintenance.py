@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from lake.bars import VALUES
-from lake.impact import recorded_runs
+from lake.bars import VALUES, month_keys
+from lake.impact import PORTFOLIOS, SWEEPS, recorded_runs
 from lake.revisions import settle, uncopied
 from lake.rows import equal, partition_key
 from lake.schema import TIMESTAMP
@@ -98,7 +98,7 @@ def pinned(lake: Lake) -> dict[str, set[int]]:
     if lake.exists(PINS):
         for table, version in lake.scan(PINS).select("table", "version").collect().iter_rows():
             found.setdefault(table, set()).add(version)
-    for table in filter(lake.exists, ("sweeps/runs", "portfolio/runs")):
+    for table in filter(lake.exists, (SWEEPS, PORTFOLIOS)):
         runs = recorded_runs(lake, table).drop_nulls(["interval", "lake_version"])
         for interval, version in runs.select("interval", "lake_version").unique().iter_rows():
             found.setdefault(f"{_BARS}{interval}", set()).add(version)
@@ -162,11 +162,12 @@ def _merge(table: Table, partition: Mapping[str, object]) -> int:
     if files.height < 2:
         return 0
     rows = table.scan(files, base.schema).collect()
+    keys = [partition_key(partition)]
     if set(VALUES) <= set(rows.columns):
         rows = rows.sort("timestamp")
+        keys = month_keys(str(partition["symbol"]), rows["timestamp"])
     add = table.write_file(rows, partition)
-    key = partition_key(partition)
-    table.commit(Change([add], files["path"].to_list(), [key], data_change=False), base)
+    table.commit(Change([add], files["path"].to_list(), keys, data_change=False), base)
     return 1
 
 

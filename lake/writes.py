@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from lake.bars import upsert
+from lake.bars import month_keys, upsert
 from lake.revisions import changed_values
 from lake.rows import as_storable, equal, matching, partition_key, replacement, split
 from lake.schema import BARS
@@ -78,7 +78,7 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime)
             rows = result.bars.select(pl.lit(symbol).alias("symbol"), pl.lit(year, pl.Int32).alias("year"), *BARS)
             change.adds.append(table.write_file(rows, {"symbol": symbol, "year": year}))
             change.removes += files["path"].to_list()
-            change.reads.append(partition_key({"symbol": symbol, "year": year}))
+            change.reads += month_keys(symbol, result.bars["timestamp"])
             new += result.new
             revised.append(result.revised)
     if not change.adds:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -42,8 +41,6 @@ from tasks.exchange.spool import Spool, Spooled
 
 log = structlog.get_logger(__name__)
 
-#: Commits of one process go one after the other: two at once would conflict, and one of them encode its file twice.
-_ONE_WRITER = threading.Lock()
 #: Absent bars that nothing explains yet.
 _WANTED = pl.col("reason").is_in([reason.value for reason in TO_FETCH])
 #: Absent bars that a receipt lists: the market was open, and the bar is not there.
@@ -241,15 +238,15 @@ class Backfill:
         if not bars.is_empty():
             self._counts.add_write(await asyncio.to_thread(self._write, bars))
         short = [one for one in pages if not missing_opens(one.page, self.expected).is_empty()]
-        await asyncio.to_thread(self._record, short)
+        if short:
+            await asyncio.to_thread(self._record, short)
         self._spool.clear()
         return not short
 
     def _write(self, bars: pl.DataFrame) -> WriteReceipt:
         symbol, interval = self._key
         first, last = bars["timestamp"][0], grid_of(interval).next(bars["timestamp"][-1])
-        with _ONE_WRITER:
-            return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
+        return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
 
     def _record(self, short: list[Spooled]) -> None:
         """Record the answers that lacked expected bars; a bar with two values was not answered."""

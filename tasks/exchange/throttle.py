@@ -110,11 +110,13 @@ class Throttle:
             await self._leave(place)
 
     async def _until_head(self, place: tuple[int, int, str]) -> None:
-        async with self._moved:
-            await self._moved.wait_for(lambda: self._line[0] == place)
+        if self._line[0] != place:  # mostly there is no line, and a condition costs as much as the budget
+            async with self._moved:
+                await self._moved.wait_for(lambda: self._line[0] == place)
 
     async def _leave(self, place: tuple[int, int, str]) -> None:
         self._line.remove(place)
         heapq.heapify(self._line)
-        async with self._moved:
-            self._moved.notify_all()
+        if self._line:
+            async with self._moved:
+                self._moved.notify_all()

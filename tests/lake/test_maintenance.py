@@ -15,6 +15,7 @@ from deltalake.exceptions import CommitFailedError
 from lake.maintenance import compact, health, maintain, pin
 from lake.revisions import revisions
 from lake.store import Lake
+from lake.table import Table
 from tests.lake.test_writers import check_two_writers, start_writer
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -129,6 +130,27 @@ def test_compaction_beside_writers(root: Path) -> None:
     for process in writers:
         process.communicate()
     check_two_writers(lake, 6)
+
+
+def test_compaction_meets_a_writer_of_any_month_of_its_year(
+    lake: Lake, root: Path, make_bars: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars that land in the middle of the year while it is compacted become part of the one file too."""
+    january, february, march = (make_bars(10, START.replace(month=month)) for month in (1, 2, 3))
+    write(lake, january)
+    write(lake, march)
+    real, late = Table.write_file, [february]
+
+    def beaten(table: Table, *arguments: object) -> object:
+        if late:
+            write(Lake(root), late.pop())
+        return real(table, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Table, "write_file", beaten)
+    assert compact(lake, "klines/1m") == 1
+    found = lake.snapshot("klines/1m")
+    assert found is not None
+    assert found.files["rows"].to_list() == [30]
 
 
 def test_a_conflicting_compaction_leaves_no_file(

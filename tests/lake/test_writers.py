@@ -18,7 +18,9 @@ from deltalake.exceptions import CommitFailedError
 
 from lake.revisions import revisions
 from lake.schema import BARS
+from lake.snapshot import Snapshot
 from lake.store import Lake
+from lake.table import Change, Table
 from lake.writes import until_first
 from tasks.errors import ConflictError
 
@@ -91,6 +93,43 @@ def test_replacements_of_one_partition_do_not_mix(root: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(count, lakes))
     assert lakes[0].scan("counters").collect().rows() == [("a", 20)]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "attempts"),
+    [
+        pytest.param((1,), (2,), 1, id="another month of the year"),
+        pytest.param((2,), (2,), 2, id="the same month"),
+        pytest.param((1, 3), (2,), 2, id="a month between two of a file"),
+    ],
+)
+def test_writers_of_one_month_meet(
+    root: Path,
+    make_bars: Maker,
+    monkeypatch: pytest.MonkeyPatch,
+    mine: tuple[int, ...],
+    theirs: tuple[int, ...],
+    attempts: int,
+) -> None:
+    """A commit that lands first makes a write start over where files could overlap, and only there; no bar is lost."""
+    bars = {month: make_bars(10, START.replace(month=month)) for month in (1, 2, 3)}
+    Lake(root).write_bars(bars[1].head(1), symbol="B", interval="1m", start=START, end=END)
+    real, tried = Table.commit, list[str]()
+
+    def beaten(table: Table, change: Change, base: Snapshot) -> int:
+        tried.append(table.location.uri)
+        if len(tried) == 1:
+            first = pl.concat([bars[month] for month in theirs])
+            with monkeypatch.context() as patch:
+                patch.setattr(Table, "commit", real)
+                Lake(root).write_bars(first, symbol="A", interval="1m", start=START, end=END)
+        return real(table, change, base)
+
+    monkeypatch.setattr(Table, "commit", beaten)
+    rows = pl.concat([bars[month].with_columns(close=7.0) for month in mine])
+    Lake(root).write_bars(rows, symbol="A", interval="1m", start=START, end=END)
+    assert sum(uri.endswith("klines/1m") for uri in tried) == attempts
+    assert Lake(root).read_bars("A", "1m").height == 10 * len({*mine, *theirs})
 
 
 def test_a_conflict_that_never_ends_is_reported(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
