@@ -37,13 +37,15 @@ from tasks.orders.order import Order, OrderRequest, OrderType, Side, TimeInForce
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
 #: A request is dead after so long: short, so that recovery is too.
 DEADLINE_S, LAG_S, TIMEOUT_S = 0.15, 0.05, 0.08
-PACE = Pace(tick_s=0.01, recheck_s=0.03, reconcile_s=0.5, grace_s=5.0, skew_s=0.02)
+PACE = Pace(tick_s=0.01, recheck_s=0.03, reconcile_s=0.5, grace_s=5.0, skew_s=0.02, dead_man_s=0.0)
 _WIDE = Decimal(1_000_000)
 LIMITS = Limits(
     max_order_fraction=_WIDE,
     max_position_fraction=_WIDE,
     max_gross_fraction=_WIDE,
     price_collar=_WIDE,
+    period_collar=_WIDE,
+    market_collar=_WIDE,
     orders_per_minute=1_000_000,
     symbol_orders_per_minute=1_000_000,
     strategy_orders_per_minute=1_000_000,
@@ -283,7 +285,7 @@ async def _live(life: Life) -> None:
             broker,
             account="proof",
             limits=LIMITS,
-            market=lambda symbol: Market(Decimal(100)),
+            market=lambda symbol: Market(Decimal(100), period_price=Decimal(100)),
             clock=partial(datetime.now, UTC),
             failpoint=killer.passes,
             on_change=lambda order: trader.on_change(order),

@@ -277,7 +277,7 @@ async def _trade(folder: Path, disk: Disk, connect: Connect) -> None:
             broker,
             account="proof",
             limits=LIMITS,
-            market=lambda symbol: Market(ZERO + 100),
+            market=lambda symbol: Market(ZERO + 100, period_price=ZERO + 100),
             clock=clock,
             on_change=lambda order: trader.on_change(order),
             pace=PACE,

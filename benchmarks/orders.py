@@ -82,7 +82,7 @@ class SignalDesk(Desk):
 async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Bench], Awaitable[None]]) -> None:
     """Run stream and desk on both wires for the length of some work."""
     url, key = market.address
-    clock, stop, known = partial(datetime.now, UTC), asyncio.Event(), Market(Decimal(100))
+    clock, stop, known = partial(datetime.now, UTC), asyncio.Event(), Market(Decimal(100), period_price=Decimal(100))
     broker = LocalBroker(LocalSettings(url, SecretStr(key)), clock=clock)
     session = Session(
         [(channel, symbol) for channel in ("depth", "trade") for symbol in SYMBOLS],

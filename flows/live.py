@@ -68,7 +68,7 @@ async def live(
     interval: IntervalName = "1m",
     strategy: LiveStrategy = "",
     strategy_params: dict[str, float] = {},  # noqa: B006  # Prefect reads the defaults for its form; nobody changes them
-    position_fraction: Annotated[float, Field(gt=0, le=1)] = 0.02,
+    position_fraction: Annotated[float, Field(gt=0, le=1)] = 0.005,
     direction: Direction = "long",
     book_gate: BookGate = BookGate(),  # noqa: B008  (frozen)
     broker: Broker = "paper",
@@ -86,7 +86,7 @@ async def live(
         interval: Bars kept up to date in the lake while streaming, and decided on.
         strategy: Strategy that trades, such as ma_crossover; none only watches.
         strategy_params: The strategy's parameters where they are not its defaults, such as {"fast": 5, "slow": 20}.
-        position_fraction: Share of equity that a position shall have.
+        position_fraction: Share of equity that a position shall have; at most what the limits allow one order.
         direction: Which side of the market the strategy may be on.
         book_gate: What the order book must say before a position is opened; by default nothing.
         broker: paper, or an exchange of ccxt such as ccxt:binance: its sandbox, unless the mode is live.

@@ -30,11 +30,12 @@ _PAPER_STEP, _PAPER_LEAST = Decimal("0.0001"), Decimal(1)
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a broker takes of a symbol: steps of quantity and price, and the smallest value of an order."""
+    """What a broker takes of a symbol: steps of quantity and price, the least value and the most of an order."""
 
     quantity: Decimal = _PAPER_STEP
     price: Decimal = Decimal("0.00000001")
     least: Decimal = _PAPER_LEAST
+    most: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,10 @@ def _steps(markets: dict, symbol: str) -> Steps:
     """Return what the exchange says of a symbol; where it says nothing, the smallest step."""
     if symbol not in markets:
         raise ConfigurationError(f"no symbol {symbol}")
-    precision, cost = markets[symbol]["precision"], markets[symbol]["limits"].get("cost") or {}
-    return Steps(_step(precision.get("amount")), _step(precision.get("price")), Decimal(str(cost.get("min") or 0)))
+    precision, bounds = markets[symbol]["precision"], markets[symbol]["limits"]
+    least, most = (bounds.get("cost") or {}).get("min"), (bounds.get("amount") or {}).get("max")
+    steps = _step(precision.get("amount")), _step(precision.get("price"))
+    return Steps(*steps, Decimal(str(least or 0)), Decimal(str(most)) if most else None)
 
 
 def _step(value: float | None) -> Decimal:

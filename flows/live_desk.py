@@ -96,18 +96,20 @@ class LiveDesk:
         )
         recorder = Recorder(self._lake)
         self._mirror = Mirror(settings.redis_url)
+        limits = read_limits(settings.limits_file)
         desk = TradedDesk(
             symbols,
             DeskPolicy(monitor=monitor),
             account=account,
             real_time=vendor.speed == 1,
+            period_s=float(limits.collar_period_s),
             recorder=recorder,
             on_alert=alerts.tell,
             to_wall_ms=self._session.wall_ms,
         )
         self.trading = LiveTrading(
             account,
-            read_limits(settings.limits_file),
+            limits,
             market=desk.market,
             book=desk.book_view,
             switch=switch,

@@ -13,6 +13,7 @@ from flows.live_account import Account, Steps
 from lake.timeline import from_ms
 from tasks.broker.matching import exact
 from tasks.orders.account import Market
+from tasks.orders.collar import PriceWindow
 from tasks.strategies.book_gate import BookView
 from tasks.stream.book import level_faults
 from tasks.stream.desk import Desk, Seat
@@ -31,6 +32,7 @@ class TradedDesk(Desk):
         account: Whose market this is.
         real_time: Whether the market's clock runs as ours does; where not, its stamps say nothing about age or delay.
         clock: Monotonic seconds.
+        period_s: How long ago the price is that orders are also held against.
         desk: What the stream's desk takes.
     """
 
@@ -41,11 +43,13 @@ class TradedDesk(Desk):
         account: Account,
         real_time: bool = True,
         clock: Callable[[], float] = monotonic,
+        period_s: float = 60.0,
         **more: Any,
     ) -> None:
         super().__init__(symbols, *desk, **more)
         self._paper, self._steps, self._real_time, self._clock = account.paper, account.steps, real_time, clock
         self._vendors: Mapping[str, str] = {theirs: ours for ours, theirs in account.spelling.items()}
+        self._windows = {symbol: PriceWindow(period_s) for symbol in self.seats}
 
     def market(self, symbol: str) -> Market:
         """Return what is known now of a symbol in the broker's spelling: the middle of its book, or its last price.
@@ -55,7 +59,8 @@ class TradedDesk(Desk):
         seat, steps = self.seats.get(self._vendors.get(symbol, "")), self._steps.get(symbol, Steps())
         if seat is None:
             return Market(None, _NEVER_S, False, steps.quantity, steps.price, steps.least)
-        quote = self.quote(seat, self._clock())
+        now = self._clock()
+        quote = self.quote(seat, now)
         age_s = quote.validity.age_s
         return Market(
             _middle(quote.bid, quote.ask) if quote.validity.ok else _last(seat),
@@ -64,6 +69,8 @@ class TradedDesk(Desk):
             steps.quantity,
             steps.price,
             steps.least,
+            steps.most,
+            self._windows[seat.book.symbol].price(now),
         )
 
     def book_view(self, symbol: str) -> BookView:
@@ -85,7 +92,10 @@ class TradedDesk(Desk):
         """Take a book, and show it to the paper broker where it is sound."""
         super().take(symbol, message, received)
         seat = self.seats.get(symbol)
-        if self._paper is None or seat is None or not isinstance(message, Depth) or seat.book.gap:
+        if seat is None or not isinstance(message, Depth) or seat.book.gap:
+            return
+        self._remember(seat)
+        if self._paper is None:
             return
         if not level_faults(message.bids, message.asks):
             self._paper.on_book(symbol, message.bids, message.asks, from_ms(message.timestamp))
@@ -101,6 +111,14 @@ class TradedDesk(Desk):
             super().take_trades([one])
             if seat is not None and seat.tape.count > before and self._is_fresh(seat, one[1]):
                 self._paper.on_trade(one[0], one[1].price, one[1].quantity, from_ms(one[1].timestamp))
+
+    def _remember(self, seat: Seat) -> None:
+        """Keep the price of a sound book, once in a while."""
+        now, window = self._clock(), self._windows[seat.book.symbol]
+        if window.is_due(now):
+            quote = self.quote(seat, now)
+            if quote.validity.ok:
+                window.note(now, _middle(quote.bid, quote.ask))
 
     def _is_fresh(self, seat: Seat, trade: Trade) -> bool:
         book = seat.book.snapshot

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Any, Literal, Self
 
 from pydantic import SecretStr
 
+from flows.live_limits import read_limits
 from flows.settings import Settings
 from tasks.errors import ConfigurationError
 from tasks.strategies.book_gate import BookGate
@@ -42,7 +44,7 @@ class TradingPlan:
 
     strategy: str = ""
     strategy_params: Mapping[str, float] = field(default_factory=dict)
-    position_fraction: float = 0.02
+    position_fraction: float = 0.005
     direction: Direction = "long"
     broker: str = "paper"
     mode: Mode = "paper"
@@ -87,6 +89,13 @@ def check_plan(plan: TradingPlan, settings: Settings) -> None:
         raise ConfigurationError(
             f"broker {plan.broker}: expected the real market's prices, found KLINEHOUSE_MARKET=simulator; an exchange "
             "is never traded on invented prices"
+        )
+    limits = read_limits(settings.limits_file)
+    if Decimal(str(plan.position_fraction)) > limits.max_order_fraction:
+        raise ConfigurationError(
+            f"position_fraction: expected at most max_order_fraction of the limits, {limits.max_order_fraction}, found "
+            f"{plan.position_fraction}: every entry would be denied; ask for less, or allow more in a file that "
+            "KLINEHOUSE_LIMITS_FILE names"
         )
     if plan.is_live:
         _check_live(plan, settings)

@@ -33,12 +33,14 @@ from tasks.strategies.book_gate import BookGate, BookView
 
 ACCOUNT = "parity"
 #: What the desk does by itself takes real time; here it only has to notice what a step set off.
-_PACE = Pace(tick_s=0.05, recheck_s=0.05, reconcile_s=1e9, grace_s=1e9, skew_s=0.0)
+_PACE = Pace(tick_s=0.05, recheck_s=0.05, reconcile_s=1e9, grace_s=1e9, skew_s=0.0, dead_man_s=0.0)
 #: A sweep knows no limits: what it trades must pass unless the caller says otherwise.
 UNLIMITED = Limits(
     max_order_fraction=Decimal(10**6),
     max_position_fraction=Decimal(10**6),
     max_gross_fraction=Decimal(10**6),
+    period_collar=Decimal(10**6),
+    market_collar=Decimal(1),
     max_reference_age_s=Decimal(10**9),
     orders_per_minute=10**6,
     symbol_orders_per_minute=10**6,
@@ -188,7 +190,8 @@ class _Stage:
     def market(self, symbol: str) -> Market:
         """Return what is known of the symbol now."""
         sizing, valid = self._script.sizing, self.now not in self._script.invalid
-        return Market(self._price, valid=valid, quantity_step=sizing.quantity_step, min_notional=sizing.min_notional)
+        steps = {"quantity_step": sizing.quantity_step, "min_notional": sizing.min_notional}
+        return Market(self._price, valid=valid, period_price=self._price, **steps)
 
     def heard(self, order: Order) -> None:
         """Note that an order changed."""

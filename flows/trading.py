@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from time import monotonic
 from typing import Any
 
-from flows.trading_account import Exposure
+from flows.trading_account import Exposure, recent_orders, told_limits
 from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
 from flows.trading_core import Core, Doubt, Priority, event, log
 from flows.trading_doubt import Doubts
+from flows.trading_heartbeat import Heartbeat
+from flows.trading_parents import Parents
 from flows.trading_process import quick_process
 from flows.trading_proposal import Pace, Proposal
 from flows.trading_reports import Reports
@@ -28,6 +30,7 @@ from tasks.broker.port import Account, Broker
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
+from tasks.orders.collar import capped
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
 from tasks.orders.order import Order, OrderRequest, Pending, Status
@@ -53,6 +56,7 @@ class OrderDesk:
         failpoint: Called with the name of every point at which a crash must be survived; for tests that kill there.
         on_change: Hears of every order that changed, after it is durable.
         on_halt: Hears why everything stopped, once it has.
+        operator: Who starts it, for the line about its limits.
         cancel_at_stop: Whether a stop cancels what is still open; orders that only reduce stay.
         pace: How often it looks after things by itself.
         step: What to do about an order in doubt; tests put broken rules here.
@@ -73,14 +77,17 @@ class OrderDesk:
         failpoint: Callable[[str], None] = lambda name: None,
         on_change: Callable[[Order], None] = lambda order: None,
         on_halt: Callable[[str], None] = lambda reason: None,
+        operator: str = "",
         cancel_at_stop: bool = False,
         pace: Pace | None = None,
         step: Callable[..., Step] = next_step,
     ) -> None:
         self._core = Core(journal, broker, account, clock, failpoint, on_change)
         self._market, self._pace = market, pace or Pace()
-        self._on_halt, self._cancel_at_stop = on_halt, cancel_at_stop
+        self._on_halt, self._cancel_at_stop, self._operator = on_halt, cancel_at_stop, operator
         self._exposure = Exposure(limits, market)
+        self._heartbeat = Heartbeat(self._core, self._pace.dead_man_s)
+        self._parents = Parents(self._core.order, recent_orders(journal))
         self._reports = Reports(self._core, halt=self._halt, price=self._price, lost=self._reconcile)
         self._doubts = Doubts(
             self._core, adopt=self._reports.adopt, objection=self._objection, skew_s=self._pace.skew_s, step=step
@@ -168,10 +175,10 @@ class OrderDesk:
             ExceptionGroup: With a DataError where the journal could not be written: nothing more may be sent.
         """
         self._remember()
-        limits = self._exposure.limits
-        await self._core.commit(Entry(Kind.RISK, body={"limits": limits.version, "values": asdict(limits)}))
+        await self._core.commit(told_limits(self._exposure.limits, self._core.journal, self._operator))
         with quick_process():
             await self._trade(stop)
+        await self._heartbeat.end()
         if self._exposure.equity is not None:
             await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
         await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
@@ -206,8 +213,11 @@ class OrderDesk:
             log.warning("proposal.dropped", client_order_id=identifier, reason="the desk is stopping")
             return
         age_s, market = (now - proposal.decided_at).total_seconds(), self._market(request.symbol)
-        book = self.book()
-        verdict = check(request, book, market, self._exposure.limits, now_s=self._now_s(), signal_age_s=age_s)
+        book, limits = self.book(), self._exposure.limits
+        if core.broker.features.immediate_limits:
+            request = capped(request, market, limits)
+        parent = self._parents.of(request, proposal.parent_quantity)
+        verdict = check(request, book, market, limits, now_s=self._now_s(), signal_age_s=age_s, parent=parent)
         verdict = proposal.judged(verdict, request, book)
         core.failpoint("K0")
         happening = Happening.SUBMIT_INTENDED if verdict.passed else Happening.RISK_DENIED
@@ -228,6 +238,7 @@ class OrderDesk:
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
         if verdict.passed:
             self._exposure.ordered(request, self._now_s())
+            self._parents.add(request)
             self._doubts.submit(request, now, proposal.decided_at)
 
     async def _note(self, entries: tuple[Entry, ...]) -> None:
@@ -242,7 +253,7 @@ class OrderDesk:
         if book.state is TradingState.RECONCILING:  # what is being reconciled is this very order
             book = replace(book, state=TradingState.ACTIVE)
         age_s, market = (now - doubt.decided_at).total_seconds(), self._market(request.symbol)
-        limits = self._exposure.limits
+        limits = self._exposure.limits  # its signal's other orders were held against it when it was sent first
         return check(request, book, market, limits, now_s=self._now_s(), signal_age_s=age_s).reason
 
     def _watch(self, applied: Applied) -> None:
@@ -314,6 +325,7 @@ class OrderDesk:
 
     async def _look_after(self) -> None:
         self._ticking = False
+        self._heartbeat.beat()
         await self._doubts.resolve()
         if self.halted_for:
             await self._cancel_all()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 from flows.trading_losses import LossStreak
 from tasks.broker.port import Account
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
 from tasks.orders.order import ZERO, Order, OrderRequest
 from tasks.orders.risk import next_state
@@ -17,6 +20,25 @@ from tasks.orders.risk import next_state
 _MINUTE_S = 60.0
 #: Orders refused for their rate within a minute: no strategy that is well asks so often.
 _RAN_AWAY = 3
+
+
+#: Orders whose signal may be asked for again after a start.
+_RECENT = 1000
+
+
+def recent_orders(journal: Journal) -> Iterable[Order]:
+    """Return the last orders of a journal, oldest first."""
+    return deque(journal.state.orders.values(), maxlen=_RECENT)
+
+
+def told_limits(limits: Limits, journal: Journal, operator: str) -> Entry:
+    """Return the line that every start writes about its limits: hash, figures, and who changed what since the last."""
+    values = {name: str(value) for name, value in asdict(limits).items()}
+    body: dict[str, Any] = {"limits": limits.version, "values": values}
+    last = journal.last(Kind.LIMITS)
+    before: dict[str, str] = values if last is None else last.body()["values"]
+    changed = {name: [before.get(name), value] for name, value in values.items() if before.get(name) != value}
+    return Entry(Kind.LIMITS, body=body | ({"changed": changed, "operator": operator} if changed else {}))
 
 
 class Exposure:

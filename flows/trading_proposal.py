@@ -33,6 +33,7 @@ class Proposal:
         limit_price: For a limit order.
         time_in_force: How long it works.
         leg: Tells several orders of one signal apart.
+        parent_quantity: What the signal asks for in all, where several orders carry it out.
         closes: It may only bring a position closer to nothing; where it would not, it is denied.
         objection: Why the strategy's own gate denies it, empty where it does not.
         evidence: What it was decided from, for the journal.
@@ -48,6 +49,7 @@ class Proposal:
     limit_price: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.IOC
     leg: str = ""
+    parent_quantity: Decimal | None = None
     closes: bool = False
     objection: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -98,6 +100,7 @@ class Pace:
         reconcile_s: The same while they do.
         grace_s: How long positions may differ before trading halts.
         skew_s: How far our clock and the broker's may be apart.
+        dead_man_s: After how long without a sign of life the broker cancels everything, where it can; 0 for never.
     """
 
     tick_s: float = 0.25
@@ -105,3 +108,4 @@ class Pace:
     reconcile_s: float = 60.0
     grace_s: float = GRACE_S
     skew_s: float = 1.0
+    dead_man_s: float = 60.0

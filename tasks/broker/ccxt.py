@@ -25,6 +25,7 @@ from tasks.broker.port import (
     BrokerFill,
     BrokerOrder,
     DefiniteRejection,
+    Features,
     NotSentError,
     OutcomeUnknownError,
     Report,
@@ -111,6 +112,9 @@ class CcxtBroker:
         self._known = known(settings.exchange)
         self.profile: IdempotencyProfile = self._known.profile
         self._exchange = open_exchange(settings) if exchange is None else exchange
+        in_force = (getattr(self._exchange, "features", None) or {}).get("spot") or {}
+        immediate = ((in_force.get("createOrder") or {}).get("timeInForce") or {}).get("IOC", False)
+        self.features = Features(immediate_limits=bool(immediate), dead_man=self._known.has_dead_man)
         self._secrets = (settings.key.get_secret_value(), settings.secret.get_secret_value())
         self._clock = clock
         self._feed = ReportFeed()
@@ -214,6 +218,12 @@ class CcxtBroker:
                 equity += held * sum(best, ZERO) / len(best)
         cash = balance.get(quote, {})
         return Account(equity + exact(cash.get("total")), exact(cash.get("free")), positions)
+
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Have everything cancelled in so long. See `Broker.cancel_all_after`."""
+        if not self.features.dead_man:
+            raise TransientError(f"{self.name}: no such switch: orders of a dead process stay open")
+        await self._ask("dead man's switch", self._exchange.cancel_all_orders_after(round(timeout_s * 1000)))
 
     def reports(self) -> AsyncIterator[Report]:
         """Yield what happens, found by asking at intervals. See `Broker.reports`."""

@@ -8,7 +8,7 @@ the exchange's own code stands in the allowlist.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
@@ -25,12 +25,15 @@ class Exchange:
         lookup: The parameter under which an order is found by our id; empty where lists have to be searched.
         has_deadline: Whether `timestamp` and `recvWindow` travel with the order, and bind.
         refusals: Its own codes that refuse an order for sure, besides ccxt's classes.
+        has_dead_man: It cancels everything where it is not called in time, counted from the last call (ccxt's
+            ``cancelAllOrdersAfter``; where that hangs on a WebSocket, as at Bybit, it would not help us).
     """
 
     profile: IdempotencyProfile
     lookup: str = ""
     has_deadline: bool = False
     refusals: frozenset[int] = frozenset()
+    has_dead_man: bool = False
 
 
 #: Unknown symbol, malformed field, filter ("did not reach the matching engine"), rejected by the engine, key.
@@ -50,17 +53,23 @@ _BINANCE_FUTURES = Exchange(
     refusals=_BINANCE_CODES,
 )
 
+#: Not checked: looked up, never sent twice. Kraken's free ids end at 18 characters.
+_UNKNOWN = Exchange(IdempotencyProfile(IdempotencyClass.C, None, lag_s=5.0, max_id_length=18))
+_SWITCHED = replace(_UNKNOWN, has_dead_man=True)
+
 KNOWN: dict[str, Exchange] = {
     "binance": _BINANCE,
     "binanceus": _BINANCE,
     "binanceusdm": _BINANCE_FUTURES,
     "binancecoinm": _BINANCE_FUTURES,
     # ids live for eight hours
-    "htx": Exchange(IdempotencyProfile(IdempotencyClass.C, None, lag_s=5.0, retention_s=8 * 3_600.0)),
+    "htx": Exchange(
+        IdempotencyProfile(IdempotencyClass.C, None, lag_s=5.0, retention_s=8 * 3_600.0), has_dead_man=True
+    ),
+    **dict.fromkeys(("kraken", "krakenfutures", "okx", "okxus", "myokx", "woo"), _SWITCHED),
     # ids are neither checked nor unique, and cancelled orders without a fill are not kept
     "coinbaseexchange": Exchange(IdempotencyProfile(IdempotencyClass.D, None, lag_s=5.0)),
 }
-_UNKNOWN = Exchange(IdempotencyProfile(IdempotencyClass.C, None, lag_s=5.0, max_id_length=18))
 
 #: ccxt's classes that refuse for sure. Their bases and subclasses do not: ExchangeError is also a cut body.
 REFUSING = frozenset(

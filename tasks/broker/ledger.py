@@ -39,8 +39,13 @@ CREATE TABLE IF NOT EXISTS fills (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS fill_times ON fills (timestamp);
 CREATE TABLE IF NOT EXISTS holdings (symbol TEXT PRIMARY KEY, quantity TEXT NOT NULL, price TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS dead_man (only INTEGER PRIMARY KEY CHECK (only = 1), at TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS cash (only INTEGER PRIMARY KEY CHECK (only = 1), amount TEXT NOT NULL) STRICT;
 """
+
+
+#: Why orders ended that outlived whoever placed them.
+DEAD_MAN = "nobody was heard of in time"
 
 
 class Ledger:
@@ -122,6 +127,26 @@ class Ledger:
         """Note that an order met the market without a fill and waits at its price from now on."""
         with self._transaction():
             self._db.execute("UPDATE orders SET resting = 1 WHERE client_order_id = ?", (client_order_id,))
+
+    def expire_at(self, at: datetime | None) -> None:
+        """Note when everything ends unless somebody is heard of before, None for never."""
+        with self._transaction():
+            self._db.execute("DELETE FROM dead_man")
+            if at is not None:
+                self._db.execute("INSERT INTO dead_man VALUES (1, ?)", (_text(at),))
+
+    def expire(self, now: datetime) -> None:
+        """End everything whose time came while nobody looked."""
+        found = self._db.execute("SELECT at FROM dead_man").fetchone()
+        if found is None or datetime.fromisoformat(found["at"]) > now:
+            return
+        with self._transaction():
+            self._db.execute(
+                "UPDATE orders SET status = ?, updated_at = ?, reason = ?"
+                " WHERE status IN ('accepted', 'partially_filled')",
+                (Status.CANCELED, found["at"], DEAD_MAN),
+            )
+            self._db.execute("DELETE FROM dead_man")
 
     def order(self, client_order_id: str) -> BrokerOrder | None:
         """Return an order, None where the id was never used."""

@@ -23,6 +23,7 @@ from tasks.broker.port import (
     BrokerFill,
     BrokerOrder,
     DefiniteRejection,
+    Features,
     NotSentError,
     OutcomeUnknownError,
     Report,
@@ -70,6 +71,7 @@ class LocalBroker:
 
     name = "local"
     is_live = False
+    features = Features(immediate_limits=True, dead_man=True)
 
     def __init__(self, settings: LocalSettings, *, clock: Callable[[], datetime]) -> None:
         self.profile = IdempotencyProfile(
@@ -123,6 +125,10 @@ class LocalBroker:
             raise ProtocolError(f"local market: account of an unexpected shape ({type(error).__name__})") from None
         return Account(total + worth, available, positions)
 
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Have everything cancelled in so long. See `Broker.cancel_all_after`."""
+        await self._tell("/v1/orders/cancel-after", {"timeout_ms": round(timeout_s * 1000)})
+
     def reports(self) -> AsyncIterator[Report]:
         """Yield what happens, from the moment the stream is up. See `Broker.reports`."""
         self._stream.start()
@@ -152,8 +158,17 @@ class LocalBroker:
 
     async def _ask(self, path: str, **query: str) -> Answer:
         """Return the answer to a question; raises `TransientError` where none came."""
+        return await self._answer("GET", path, query=query)
+
+    async def _tell(self, path: str, body: object) -> Answer:
+        """Return the answer to what may be told twice; raises `TransientError` where none came."""
+        return await self._answer("POST", path, body=body)
+
+    async def _answer(
+        self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None
+    ) -> Answer:
         try:
-            answer = await self._request("GET", path, query=query)
+            answer = await self._request(method, path, body=body, query=query)
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"local market {path}: {type(error).__name__}") from None
         if answer.code in _KEY_CODES:

@@ -73,6 +73,7 @@ class MeteredBroker:
 
     def __init__(self, broker: Broker, limits: Limits, *, clock: Callable[[], float]) -> None:
         self.name, self.profile, self.is_live = broker.name, broker.profile, broker.is_live
+        self.features = broker.features
         self._broker, self._limits, self._clock = broker, limits, clock
         self._window, self._tickets, self._angry = SlidingWindow(), count(), 0
 
@@ -103,6 +104,11 @@ class MeteredBroker:
     async def account(self) -> Account:
         """Return what the broker says we own."""
         return await self._under_way(await self._turn(Urgency.LOOK, "account"), self._broker.account())
+
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Tell the broker that we live."""
+        ticket = await self._turn(Urgency.RESOLVE, "dead man's switch")
+        await self._under_way(ticket, self._broker.cancel_all_after(timeout_s))
 
     def reports(self) -> AsyncIterator[Report]:
         """Yield what happens; a stream costs nothing."""

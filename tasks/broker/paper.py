@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tasks.broker.feed import ReportFeed
-from tasks.broker.ledger import Ledger
+from tasks.broker.ledger import DEAD_MAN, Ledger
 from tasks.broker.matching import (
     Bar,
     Depth,
@@ -39,6 +39,7 @@ from tasks.broker.port import (
     Connected,
     DefiniteRejection,
     Disconnected,
+    Features,
     NotSentError,
     OutcomeUnknownError,
     Report,
@@ -64,6 +65,7 @@ class PaperBroker:
     name = "paper"
     profile = IdempotencyProfile(IdempotencyClass.A, deadline_s=None, lag_s=0.0)
     is_live = False
+    features = Features(immediate_limits=True, dead_man=True)
 
     def __init__(self, path: Path, *, clock: Callable[[], datetime], terms: Terms | None = None) -> None:
         self._terms = terms or Terms()
@@ -78,6 +80,8 @@ class PaperBroker:
         self._books: dict[str, tuple[Levels, Levels, datetime]] = {}
         self._depths: dict[str, Depth] = {}
         self._halted: set[str] = set()
+        self._dead_man: asyncio.TimerHandle | None = None
+        self._ledger.expire(clock())
         self._working: dict[str, Working] = {}
         self._by_symbol: defaultdict[str, list[Working]] = defaultdict(list)
         for order in self._ledger.working():
@@ -157,11 +161,23 @@ class PaperBroker:
 
     async def close(self) -> None:
         """Finish what is being written and release the file."""
+        if self._dead_man is not None:
+            self._dead_man.cancel()
         if not self._broken:
             await self.settle()
         self._broken = self._broken or "closed"
         self._thread.shutdown(wait=True)
         self._ledger.close()
+
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Cancel everything in so long, also where this process has died by then. See `Broker.cancel_all_after`."""
+        if self._dead_man is not None:
+            self._dead_man.cancel()
+        self._dead_man, at = None, None
+        if timeout_s > 0:
+            at = self._clock() + timedelta(seconds=timeout_s)
+            self._dead_man = asyncio.get_running_loop().call_later(timeout_s, self._outlive)
+        await self._read(lambda: self._ledger.expire_at(at))
 
     def on_book(self, symbol: str, bids: Levels, asks: Levels, timestamp: datetime) -> None:
         """Fill what a new snapshot of a book fills: levels of price and size, best first; an older one is ignored."""
@@ -215,6 +231,12 @@ class PaperBroker:
         """Wait until everything that happened so far is durable and reported."""
         while self._writes:
             await asyncio.wait(self._writes)
+
+    def _outlive(self) -> None:
+        """Cancel everything: nobody has been heard of for too long."""
+        for order in list(self._working.values()):
+            if order.committed:
+                self._record(order, [], self._clock(), Status.CANCELED, DEAD_MAN)
 
     def _admit(self, order: Working) -> None:
         self._working[order.request.client_order_id] = order

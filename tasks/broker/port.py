@@ -107,6 +107,20 @@ class Account:
     positions: dict[str, Decimal]
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a broker can do beyond the calls that each of them has.
+
+    Attributes:
+        immediate_limits: It takes limit orders that are filled at once or cancelled, so that market orders are sent as
+            such, with a price they cannot run beyond.
+        dead_man: It cancels every open order by itself where it does not hear of us in time.
+    """
+
+    immediate_limits: bool = False
+    dead_man: bool = False
+
+
 class Broker(Protocol):
     """A broker account.
 
@@ -116,11 +130,13 @@ class Broker(Protocol):
         name: For logs, the journal and the page.
         profile: What it guarantees.
         is_live: Whether real money moves.
+        features: What else it can do.
     """
 
     name: str
     profile: IdempotencyProfile
     is_live: bool
+    features: Features
 
     async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
         """Place an order, once, and return it as the broker then sees it.
@@ -180,6 +196,14 @@ class Broker(Protocol):
 
     def reports(self) -> AsyncIterator[Report]:
         """Yield orders and fills as they happen, after `Connected`; never ends by itself, see `Disconnected`."""
+        ...
+
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Have every open order cancelled in so long, unless this is called again before; 0 calls it off.
+
+        Raises:
+            TransientError: The broker could not be told, or has no such switch; see `Features.dead_man`.
+        """
         ...
 
     async def close(self) -> None:

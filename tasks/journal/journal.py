@@ -184,7 +184,7 @@ class Journal:
         yield from read_lines(self._database, client_order_id)
 
     def last(self, kind: Kind) -> Line | None:
-        """Return the last line of a kind, None where there is none; quick for `OPERATOR` and `ACCOUNT`."""
+        """Return the last line of a kind, None where there is none; quick for those that a start looks for."""
         assert self._database is not None  # noqa: S101
         return read_last(self._database, kind)
 

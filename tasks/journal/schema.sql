@@ -11,6 +11,7 @@ CREATE TABLE IF NOT EXISTS journal (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS journal_by_order ON journal (client_order_id, seq) WHERE client_order_id <> '';
 CREATE INDEX IF NOT EXISTS journal_by_kind ON journal (kind, seq) WHERE kind IN ('operator', 'account');
+CREATE INDEX IF NOT EXISTS journal_by_rare_kind ON journal (kind, seq) WHERE kind IN ('limits', 'day');
 CREATE TRIGGER IF NOT EXISTS journal_keeps_lines BEFORE UPDATE ON journal
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS journal_drops_nothing BEFORE DELETE ON journal

@@ -34,6 +34,9 @@ class Limits:
         max_position_fraction: Largest value of one symbol's position, with everything open or in doubt filled.
         max_gross_fraction: Largest sum of all positions' values, likewise.
         price_collar: How far a limit price may lie from the reference price.
+        period_collar: How far an order's price may lie from what the market traded at a period ago.
+        collar_period_s: How long ago.
+        market_collar: How far a market order may run, where the broker takes it as a limit order; 1 for no bound.
         max_reference_age_s: Older reference prices count as missing.
         orders_per_minute: Orders of the account in any rolling minute.
         symbol_orders_per_minute: The same for one symbol.
@@ -43,12 +46,16 @@ class Limits:
         max_losses_in_a_row: Round trips that lost, one after the other, at which only reducing is left.
         max_drawdown: Loss from the highest equity at which trading halts.
         max_doubt_and_rejects: Orders in doubt or rejected within a minute at which trading halts.
+        max_cash_difference: How far the broker's cash may be from what the day's fills make of it, at the day's end.
     """
 
-    max_order_fraction: Decimal = Decimal("0.05")
+    max_order_fraction: Decimal = Decimal("0.01")
     max_position_fraction: Decimal = Decimal("0.10")
     max_gross_fraction: Decimal = Decimal("0.50")
     price_collar: Decimal = Decimal("0.02")
+    period_collar: Decimal = Decimal("0.03")
+    collar_period_s: Decimal = Decimal(60)
+    market_collar: Decimal = Decimal("0.01")
     max_reference_age_s: Decimal = Decimal(2)
     orders_per_minute: int = 60
     symbol_orders_per_minute: int = 30
@@ -58,6 +65,7 @@ class Limits:
     max_losses_in_a_row: int = 4
     max_drawdown: Decimal = Decimal("0.05")
     max_doubt_and_rejects: int = 3
+    max_cash_difference: Decimal = Decimal("0.001")
 
     def __post_init__(self) -> None:
         """Refuse limits that do not limit.
@@ -88,6 +96,8 @@ class Market:
         quantity_step: Smallest step of a quantity.
         price_step: Smallest step of a price.
         min_notional: Smallest value of an order the broker takes.
+        max_quantity: Largest quantity of an order the broker takes, None where it names none.
+        period_price: What it traded at a period ago (`tasks.orders.collar`), None where that is not known.
     """
 
     reference_price: Decimal | None
@@ -96,6 +106,21 @@ class Market:
     quantity_step: Decimal = Decimal("0.00000001")
     price_step: Decimal = Decimal("0.00000001")
     min_notional: Decimal = ZERO
+    max_quantity: Decimal | None = None
+    period_price: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The decision that one or several orders carry out.
+
+    Attributes:
+        quantity: What was decided on in all.
+        taken: What its other orders filled, and what of them still works.
+    """
+
+    quantity: Decimal
+    taken: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tasks.orders.account import Book, Limits, Market, TradingState, Verdict
+from tasks.orders.account import Book, Limits, Market, Parent, TradingState, Verdict
 from tasks.orders.order import TERMINAL, ZERO, Order, OrderRequest, OrderType, Side, Status
 
 
 def check(
-    request: OrderRequest, book: Book, market: Market, limits: Limits, *, now_s: float, signal_age_s: float
+    request: OrderRequest,
+    book: Book,
+    market: Market,
+    limits: Limits,
+    *,
+    now_s: float,
+    signal_age_s: float,
+    parent: Parent | None = None,
 ) -> Verdict:
     """Return whether an order may be sent, and why not.
 
@@ -27,9 +34,11 @@ def check(
         limits: What is allowed.
         now_s: Monotonic clock.
         signal_age_s: Age of the signal behind it.
+        parent: What the signal asked for in all; None where the order is all of it.
     """
     reducing = reduces(request, book)
-    question = _Question(request, book, market, limits, now_s, signal_age_s, reducing, worst_cases(book))
+    whole = parent or Parent(request.quantity)
+    question = _Question(request, book, market, limits, now_s, signal_age_s, reducing, worst_cases(book), whole)
     checked = []
     for name, control in _CONTROLS:
         if reducing and name in _WAIVED_WHEN_REDUCING:
@@ -69,6 +78,7 @@ class _Question:
     signal_age_s: float
     reducing: bool
     worst: dict[str, Decimal]
+    parent: Parent
 
     @property
     def position_value(self) -> Decimal:
@@ -121,6 +131,9 @@ def _precision(q: _Question) -> str:
     price = q.request.limit_price
     if price is not None and price % q.market.price_step:
         return f"expected a price in steps of {q.market.price_step}, found {price}"
+    most = q.market.max_quantity
+    if most is not None and q.request.quantity > most:
+        return f"expected a quantity of at most {most}, found {q.request.quantity}"
     value = q.request.quantity * q.price
     return (
         "" if value >= q.market.min_notional else f"expected a value of at least {q.market.min_notional}, found {value}"
@@ -135,6 +148,23 @@ def _collar(q: _Question) -> str:
     if away <= q.limits.price_collar:
         return ""
     return f"expected a price within {q.limits.price_collar:%} of {reference}, found {price}"
+
+
+def _period(q: _Question) -> str:
+    earlier = q.market.period_price
+    if earlier is None or not (earlier.is_finite() and earlier > 0):
+        return f"expected a price of {q.limits.collar_period_s} s ago, found {earlier}"
+    if abs(q.price / earlier - 1) <= q.limits.period_collar:
+        return ""
+    moved = f"{q.limits.period_collar:%} of {earlier}, where it was {q.limits.collar_period_s} s ago"
+    return f"expected a price within {moved}, found {q.price}"
+
+
+def _parent(q: _Question) -> str:
+    asked = q.parent.taken + q.request.quantity
+    if asked <= q.parent.quantity:
+        return ""
+    return f"expected orders of one signal to ask for {q.parent.quantity} at most, found {asked} with this one"
 
 
 def _equity(q: _Question) -> str:
@@ -196,6 +226,8 @@ _CONTROLS = (
     ("data_quality", _data),
     ("precision", _precision),
     ("price_collar", _collar),
+    ("period_collar", _period),
+    ("parent_quantity", _parent),
     ("equity_known", _equity),
     ("order_value", _order_value),
     ("position_value", _position_value),
@@ -206,7 +238,16 @@ _CONTROLS = (
 )
 #: What would keep a position open that must be closed.
 _WAIVED_WHEN_REDUCING = frozenset(
-    {"equity_known", "order_value", "position_value", "gross_exposure", "repeated_entry", "signal_age"}
+    {
+        "period_collar",
+        "parent_quantity",
+        "equity_known",
+        "order_value",
+        "position_value",
+        "gross_exposure",
+        "repeated_entry",
+        "signal_age",
+    }
 )
 
 

@@ -36,6 +36,7 @@ class Desk:
         self.faults = OrderFaults()
         self.injected: list[Injection] = []
         self._attempts: Counter[tuple[str, str, str]] = Counter()
+        self._dead_men: dict[str, float] = {}
 
     def fate(self, key: str, verb: str, client_order_id: str) -> tuple[float, str | None]:
         """Throw the dice for one request: how long the gateway holds it, and what becomes of it or its reply."""
@@ -117,6 +118,27 @@ class Desk:
             self.injected.append(Injection("late_fill", order.order_id))
             self.venue.fill_late(key, cancelled)
         return cancelled
+
+    def cancel_after(self, key: str, payload: Mapping[str, Any]) -> dict[str, int]:
+        """Have an account's orders cancelled in ``timeout_ms`` unless this is asked again before; 0 calls it off.
+
+        Raises:
+            Refusal: 2001 for a time below zero or above a minute.
+        """
+        timeout_ms = int(_number(payload, "timeout_ms"))
+        if not 0 <= timeout_ms <= MAX_WINDOW_MS:
+            raise Refusal(2001, f"timeout_ms: expected 0 to {MAX_WINDOW_MS}, found {timeout_ms}")
+        self._dead_men.pop(key, None)
+        if timeout_ms:
+            self._dead_men[key] = time.monotonic() + timeout_ms / 1000
+        return {"timeout_ms": timeout_ms}
+
+    def bury(self) -> None:
+        """Cancel the orders of every account that was not heard of in time."""
+        for key in [key for key, at in self._dead_men.items() if time.monotonic() >= at]:
+            del self._dead_men[key]
+            for order in self.venue.account(key).open_orders():
+                self.venue.cancel(key, order)
 
     def current(self, key: str, order: Order) -> Order:
         """Return the order as it stands now, without lag."""

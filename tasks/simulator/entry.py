@@ -43,6 +43,7 @@ class OrderEntry:
         add = app.router
         add.add_post("/v1/orders", self._place)
         add.add_delete("/v1/orders", self._cancel)
+        add.add_post("/v1/orders/cancel-after", self._cancel_after)
         add.add_get("/v1/orders", self._reading(lambda key, query: self.desk.find(key, query).describe()))
         add.add_get("/v1/orders/open", self._reading(self._open))
         add.add_get("/v1/orders/history", self._reading(self._history))
@@ -64,6 +65,7 @@ class OrderEntry:
     async def _match(self) -> None:
         while True:
             await asyncio.sleep(_MATCH_S)
+            self.desk.bury()
             if self.desk.venue.resting:
                 self.desk.venue.advance()
 
@@ -89,6 +91,13 @@ class OrderEntry:
         async def act(key: str) -> web.StreamResponse:
             order = self.desk.find(key, request.query, lagging=False)
             return await self.run(request, key, "cancel", order.client_order_id, lambda: self.desk.cancel(key, order))
+
+        return await self._answered(request, act)
+
+    async def _cancel_after(self, request: web.Request) -> web.StreamResponse:
+        async def act(key: str) -> web.StreamResponse:
+            told = self.desk.cancel_after(key, await _payload(request))
+            return web.Response(body=envelope(told), content_type="application/json")
 
         return await self._answered(request, act)
 

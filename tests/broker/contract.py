@@ -21,7 +21,7 @@ from tasks.broker.port import (
     NotSentError,
     OutcomeUnknownError,
 )
-from tasks.errors import KlinehouseError
+from tasks.errors import KlinehouseError, TransientError
 from tasks.orders.guarantees import IdempotencyClass
 from tasks.orders.identity import client_order_id
 from tasks.orders.order import TERMINAL, OrderRequest, OrderType, Side, Status, TimeInForce
@@ -217,6 +217,35 @@ class BrokerContract:
         answers = await asyncio.gather(*(rig.submit(request) for _ in range(5)))
         assert len({one.broker_order_id for one in answers}) == 1
         assert len(await rig.broker.open_orders()) == 1
+
+    async def test_a_dead_mans_orders_are_cancelled(self, rig: Rig) -> None:
+        """Where a broker declares the switch, an order ends once nobody calls in time, and not while somebody does."""
+        if not rig.broker.features.dead_man:
+            with pytest.raises(TransientError, match="no such switch"):
+                await rig.broker.cancel_all_after(60.0)
+            return
+        request = rig.resting("left behind")
+        await rig.submit(request)
+        await rig.broker.cancel_all_after(0.1)
+        await rig.broker.cancel_all_after(0.0)
+        await rig.broker.cancel_all_after(60.0)
+        await asyncio.sleep(0.2)  # the first call's time has come, and went
+        assert len(await rig.broker.open_orders()) == 1
+        await rig.broker.cancel_all_after(0.05)
+        async with asyncio.timeout(_PATIENCE_S):
+            while await rig.broker.open_orders():  # noqa: ASYNC110  (the market does it, not we)
+                await asyncio.sleep(0.02)
+        assert (await rig.ended(request)).status is Status.CANCELED
+
+    async def test_a_market_order_with_a_price_takes_what_is_there(self, rig: Rig) -> None:
+        """Where a broker declares it, an immediate limit order fills up to its price and never rests."""
+        if not rig.broker.features.immediate_limits:
+            pytest.skip("no immediate limit orders here, by its own declaration")
+        request = replace(rig.resting("too low"), time_in_force=TimeInForce.IOC)
+        await rig.submit(request)
+        ended = await rig.ended(request)
+        assert (ended.status in (Status.EXPIRED, Status.CANCELED), ended.filled_quantity) == (True, 0)
+        assert await rig.broker.open_orders() == []
 
     async def test_fills_are_told_from_a_moment_on(self, rig: Rig) -> None:
         """`fills(since)` leaves out what is older, and keeps what happened at that very moment."""

@@ -148,6 +148,39 @@ async def test_a_wrong_key_is_a_matter_of_configuration(sim: Simulator) -> None:
     await broker.close()
 
 
+class SwitchedExchange:
+    """A client of an exchange with a dead man's switch."""
+
+    def __init__(self) -> None:
+        self.called: list[int] = []
+
+    async def cancel_all_orders_after(self, timeout_ms: int) -> None:
+        """Note a call."""
+        self.called.append(timeout_ms)
+        if timeout_ms < 0:
+            raise ccxt.RequestTimeout(f"kraken POST https://a?signature={SECRET}")
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+async def test_the_exchanges_own_switch_is_used_where_it_counts_from_our_calls() -> None:
+    """Kraken is told in milliseconds; Bybit's switch hangs on a WebSocket that we do not hold, and is not trusted."""
+    exchange = SwitchedExchange()
+    broker = CcxtBroker(replace(SETTINGS, exchange="kraken"), clock=now, exchange=exchange)
+    assert broker.features.dead_man
+    await broker.cancel_all_after(60.0)
+    assert exchange.called == [60_000]
+    with pytest.raises(TransientError) as caught:
+        await broker.cancel_all_after(-1.0)
+    assert_secret_free(caught.value, SECRET)
+    await broker.close()
+    for name in ("bybit", "hyperliquid", "binance"):
+        assert not known(name).has_dead_man
+    for name in (one for one, found in KNOWN.items() if found.has_dead_man):
+        assert getattr(ccxt, name)().has["cancelAllOrdersAfter"]
+
+
 class SearchedExchange:
     """A client of an exchange that finds no order by our id and lists what it has."""
 

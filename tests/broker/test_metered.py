@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from tasks.broker.metered import MeteredBroker, order_limits
-from tasks.broker.port import Broker, NotSentError, ThrottledError
+from tasks.broker.port import Broker, Features, NotSentError, ThrottledError
 from tasks.errors import RateLimitedError
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import OrderRequest, Side
@@ -47,6 +47,7 @@ class Exchange:
     """
 
     name, is_live = "exchange", False
+    features = Features()
     profile = IdempotencyProfile(IdempotencyClass.A, deadline_s=5, lag_s=0)
 
     def __init__(self, rng: Random) -> None:

@@ -361,6 +361,23 @@ asyncio.run(main())
 """
 
 
+async def test_a_silence_that_outlasts_the_process_ends_its_orders(tmp_path: Path, clock: Clock) -> None:
+    """A process that dies with its switch set finds its orders cancelled after the time, and open before."""
+    for name, absent_s, status in (("a", 30, Status.ACCEPTED), ("b", 61, Status.CANCELED)):
+        path = tmp_path / name
+        broker = PaperBroker(path, clock=clock, terms=TERMS)
+        await broker.submit(limit("left", "90"), clock())
+        await broker.cancel_all_after(60.0)
+        await broker.close()
+        clock.forward(absent_s)
+        broker = PaperBroker(path, clock=clock, terms=TERMS)
+        order = await broker.query("left", "BTC")
+        assert order is not None
+        assert order.status is status
+        assert len(await broker.open_orders()) == (status is Status.ACCEPTED)
+        await broker.close()
+
+
 async def test_kill_9_loses_nothing_that_was_answered(tmp_path: Path, clock: Clock) -> None:
     """After `kill -9` every order that was acknowledged is there, cash and holdings equal the fold of the fills."""
     path = tmp_path / "p"

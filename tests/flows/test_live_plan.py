@@ -30,6 +30,7 @@ def settings(**given: Any) -> Settings:
     ("plan", "given", "said"),
     [
         (TradingPlan(broker="ftx"), {}, "expected paper or ccxt:"),
+        (TradingPlan(position_fraction=0.011), {}, "every entry would be denied"),
         (TradingPlan(mode="live"), TRADE, "found paper"),
         (TEST, {}, "KLINEHOUSE_SANDBOX_KEY"),
         (TEST, TRADE, "KLINEHOUSE_SANDBOX_KEY"),

@@ -120,7 +120,7 @@ async def test_every_bar_is_handed_over_once(tmp_path: Path, broker: PaperBroker
     await desk.strategies.take(SYMBOL)
     (wish,) = desk.trader.proposals
     assert (wish.symbol, wish.side, wish.quantity % Decimal("0.001")) == (SYMBOL, "buy", 0)
-    assert Decimal(19) < wish.quantity <= Decimal(20)
+    assert Decimal("4.9") < wish.quantity <= Decimal(5)
     assert wish.signal_key == f"{SYMBOL}|1m|long|{(FIRST + 4 * MINUTE).isoformat()}"
     assert (desk.told()["bars"], desk.told()["signals"], desk.told()["wants"]) == (1, 1, "long")
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tasks.broker.port import Features
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
 from tasks.orders.account import Limits, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
-from tasks.orders.order import Side, Status
+from tasks.orders.order import OrderType, Side, Status
 from tests.flows.trading_rig import LIMITS, QUICK, SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
 
 
@@ -365,24 +366,88 @@ async def test_a_strategy_that_runs_away_is_stopped(tmp_path: Path) -> None:
 
 
 async def test_the_limits_of_every_start_are_on_record(tmp_path: Path) -> None:
-    """Each start journals the limits, with their hash and every figure: a change cannot hide."""
-    for fraction in ("0.05", "0.01"):
-        async with trading(tmp_path, limits=Limits(max_order_fraction=Decimal(fraction))) as rig:
+    """Each start journals the limits, with their hash and every figure; a change also with both figures and a name."""
+    for fraction in ("0.02", "0.02", "0.01"):
+        async with trading(tmp_path, limits=Limits(max_order_fraction=Decimal(fraction)), operator="ada") as rig:
             await rig.until_state(TradingState.ACTIVE)
-            found = [body for body in rig.bodies(Kind.RISK) if "limits" in body]
-    assert [one["values"]["max_order_fraction"] for one in found] == ["0.05", "0.01"]
-    assert found[0]["limits"] != found[1]["limits"]
+            first, second, third = [*rig.bodies(Kind.LIMITS), None, None][:3]
+    assert first["values"]["max_order_fraction"] == second["values"]["max_order_fraction"] == "0.02"
+    assert first["limits"] == second["limits"] != third["limits"]
+    assert "changed" not in first | second
+    assert (third["changed"], third["operator"]) == ({"max_order_fraction": ["0.02", "0.01"]}, "ada")
+
+
+async def test_a_market_order_goes_with_a_price_it_cannot_run_beyond(tmp_path: Path) -> None:
+    """Where the broker takes immediate limit orders a market order is one, a per cent from the reference at most."""
+    limits = replace(LIMITS, market_collar=Decimal("0.005"))
+    async with trading(tmp_path, limits=limits) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.desk.propose(proposal())
+        await rig.until_status(identifier, Status.EXPIRED)  # the ask is a whole per cent above the middle
+        request = rig.order(identifier).request
+        assert (request.order_type, request.limit_price) == (OrderType.LIMIT, Decimal("100.5"))
+    plain = lambda broker: setattr(broker, "features", Features())  # noqa: E731
+    async with trading(tmp_path, limits=limits, prepare=plain) as rig:
+        assert rig.order(await bought(rig, 2)).request.order_type is OrderType.MARKET
+
+
+async def test_orders_of_a_signal_never_exceed_it(tmp_path: Path) -> None:
+    """Cut into parts a signal buys what it asked for and no more, also when a restart lies between the parts."""
+    parts = [replace(proposal(quantity="0.6"), leg=leg, parent_quantity=Decimal(1)) for leg in ("a", "b", "c", "d")]
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        await rig.until_status(rig.desk.propose(parts[0]), Status.FILLED)
+        await rig.until_status(rig.desk.propose(parts[1]), Status.DENIED)
+        await rig.until_status(rig.desk.propose(replace(parts[2], quantity=Decimal("0.4"))), Status.FILLED)
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        denied = rig.desk.propose(replace(parts[3], quantity=Decimal("0.1")))
+        await rig.until_status(denied, Status.DENIED)
+        assert "one signal" in rig.order(denied).reason
+
+
+async def test_orders_of_a_desk_that_died_are_cancelled_by_the_broker(tmp_path: Path) -> None:
+    """While the desk lives it calls, and its orders stay; once it hangs they end; a clean end calls the switch off."""
+    async with trading(tmp_path, pace=replace(QUICK, dead_man_s=0.2)) as rig:
+        identifier = await resting(rig)
+        await rig.until(lambda: len(rig.broker.calls) > 8, "two silences have passed")
+        assert rig.status(identifier) is Status.ACCEPTED
+        rig.desk._ticking = True  # the queue is stuck: no tick is handled any more
+        await rig.until_status(identifier, Status.CANCELED)
+        rig.desk._ticking = False
+    assert (set(rig.broker.calls[:-1]), rig.broker.calls[-1]) == ({0.2}, 0.0)
+
+
+async def test_a_broker_without_the_switch_is_not_called(tmp_path: Path) -> None:
+    """Where no switch is declared, or where it does not answer, trading goes on."""
+    async with trading(tmp_path, prepare=lambda broker: setattr(broker, "features", Features())) as rig:
+        await bought(rig)
+        assert rig.broker.calls == []
+
+
+async def test_three_orders_in_doubt_halt(tmp_path: Path) -> None:
+    """Orders whose replies keep being lost stop trading, however well they end."""
+
+    def lossy(broker: FaultyBroker) -> None:
+        broker.lose_replies = broker.mute = True
+
+    async with trading(tmp_path, limits=Limits(), prepare=lossy) as rig:
+        for number in range(3):
+            await rig.until_state(TradingState.ACTIVE)
+            await rig.until_status(rig.desk.propose(proposal(number)), Status.FILLED)
+        await rig.until_state(TradingState.HALTED)
+        assert "in doubt" in rig.desk.halted_for
 
 
 async def test_losses_of_the_day_survive_a_restart(tmp_path: Path) -> None:
     """A crash does not forgive a loss: after it only what closes positions passes, as before."""
-    limits = Limits(max_day_loss=Decimal("0.001"), max_position_fraction=Decimal("0.2"))
+    limits = Limits(max_day_loss=Decimal("0.001"), max_order_fraction=Decimal("0.2"))
     async with trading(tmp_path, limits=limits) as rig:
         await rig.until_state(TradingState.ACTIVE)
         await rig.until_status(rig.desk.propose(proposal(quantity="10")), Status.FILLED)
         rig.quote(bid=79, ask=81)
         await rig.until_state(TradingState.REDUCING)
-    async with trading(tmp_path, limits=limits) as rig:
+    async with trading(tmp_path, limits=limits, market=market_at(Decimal(79))) as rig:
         rig.quote(bid=79, ask=81)
         await rig.until_state(TradingState.REDUCING)
         await rig.until_status(rig.desk.propose(proposal(2)), Status.DENIED)

@@ -14,7 +14,7 @@ from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection, OutcomeUnknownError
+from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection, Features, OutcomeUnknownError
 from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
@@ -58,6 +58,8 @@ class FaultyBroker:
         extra: Added to the broker's position, as if somebody else had traded.
         submits: Every id that was submitted.
         cancels: Every id whose cancellation was asked for.
+        calls: Every time after which everything was to be cancelled.
+        features: As paper declares them, unless a test says otherwise.
     """
 
     paper: PaperBroker
@@ -73,6 +75,8 @@ class FaultyBroker:
     extra: Decimal = Decimal(0)
     submits: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
+    calls: list[float] = field(default_factory=list)
+    features: Features = PaperBroker.features
     name: str = "faulty"
     is_live: bool = False
 
@@ -97,6 +101,12 @@ class FaultyBroker:
         if self.lose_replies:
             raise OutcomeUnknownError("the reply was lost")
         return found
+
+    async def cancel_all_after(self, timeout_s: float) -> None:
+        """Have everything cancelled in so long."""
+        self._asked()
+        self.calls.append(timeout_s)
+        await self.paper.cancel_all_after(timeout_s)
 
     async def query(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
         """Return an order that is not hidden."""
@@ -184,7 +194,7 @@ class Rig:
 
 def market_at(price: Decimal | None = Decimal(100)) -> Callable[[str], Market]:
     """Return a market that always knows its price."""
-    return lambda symbol: Market(price, Decimal(0))
+    return lambda symbol: Market(price, Decimal(0), period_price=price)
 
 
 @asynccontextmanager
@@ -195,6 +205,7 @@ async def trading(
     market: Callable[[str], Market] | None = None,
     prepare: Callable[[FaultyBroker], None] = lambda broker: None,
     pace: Pace = QUICK,
+    operator: str = "",
 ) -> AsyncIterator[Rig]:
     """Run a desk on a folder's journal and paper account, as often as wanted; it stops clean at the end."""
     terms = Terms(latency_s=Decimal(0), initial_cash=Decimal(100_000))
@@ -209,6 +220,7 @@ async def trading(
             market=market or market_at(),
             clock=now,
             pace=pace,
+            operator=operator,
         )
         rig, stop = Rig(desk, broker, journal), asyncio.Event()
         rig.quote()

@@ -8,13 +8,21 @@ from decimal import Decimal
 import pytest
 
 from tasks.errors import InputError
-from tasks.orders.account import Book, Limits, Market, TradingState, Verdict
+from tasks.orders.account import Book, Limits, Market, Parent, TradingState, Verdict
 from tasks.orders.order import Order, OrderRequest, OrderType, Side, Status
 from tasks.orders.risk import check, next_state, reduces, worst_cases
 
 D = Decimal
 LIMITS = Limits()
-MARKET = Market(D(100), D(1), quantity_step=D("0.01"), price_step=D("0.1"), min_notional=D(10))
+MARKET = Market(
+    D(100),
+    D(1),
+    quantity_step=D("0.01"),
+    price_step=D("0.1"),
+    min_notional=D(10),
+    max_quantity=D(500),
+    period_price=D(100),
+)
 BOOK = Book(TradingState.ACTIVE, D(10_000), {}, {})
 
 
@@ -40,16 +48,18 @@ def held(side: Side, quantity: str, status: Status = Status.ACCEPTED, symbol: st
     return Order(buy(quantity, side=side, client_order_id=f"{side}{quantity}{symbol}", symbol=symbol), status=status)
 
 
-def verdict(request: OrderRequest, book: Book = BOOK, market: Market = MARKET, *, age: float = 0.0) -> Verdict:
+def verdict(
+    request: OrderRequest, book: Book = BOOK, market: Market = MARKET, *, age: float = 0.0, parent: Parent | None = None
+) -> Verdict:
     """Ask with the default limits."""
-    return check(request, book, market, LIMITS, now_s=1_000.0, signal_age_s=age)
+    return check(request, book, market, LIMITS, now_s=1_000.0, signal_age_s=age, parent=parent)
 
 
 def test_a_sound_order_passes_every_control() -> None:
     """Nothing refuses an order within all limits, and each control was asked."""
     found = verdict(buy())
     assert found.passed
-    assert len(found.checked) == 12
+    assert len(found.checked) == 14
 
 
 @pytest.mark.parametrize(
@@ -68,12 +78,17 @@ def test_a_sound_order_passes_every_control() -> None:
         ("precision", buy("0.09"), BOOK, MARKET, 0),
         ("price_collar", limit("102.1"), BOOK, MARKET, 0),
         ("price_collar", limit("97.9"), BOOK, MARKET, 0),
+        ("precision", buy("500.01"), replace(BOOK, equity=D(10**9)), MARKET, 0),
+        ("period_collar", buy(), BOOK, replace(MARKET, period_price=None), 0),
+        ("period_collar", buy(), BOOK, replace(MARKET, period_price=D("97.08")), 0),
+        ("period_collar", buy(side=Side.SELL), BOOK, replace(MARKET, period_price=D("103.1")), 0),
+        ("period_collar", limit("101.9"), BOOK, replace(MARKET, period_price=D("98.9")), 0),
         ("equity_known", buy(), replace(BOOK, equity=None), MARKET, 0),
         ("equity_known", buy(), replace(BOOK, equity=D(0)), MARKET, 0),
-        ("order_value", buy("5.01"), BOOK, MARKET, 0),
-        ("position_value", buy("4"), replace(BOOK, positions={"BTCUSDT": D("6.01")}), MARKET, 0),
-        ("position_value", buy("4"), replace(BOOK, orders=(held(Side.SELL, "14"),)), MARKET, 0),
-        ("gross_exposure", buy("4"), replace(BOOK, positions={"E": D(47)}, prices={"E": D(100)}), MARKET, 0),
+        ("order_value", buy("1.01"), BOOK, MARKET, 0),
+        ("position_value", buy(), replace(BOOK, positions={"BTCUSDT": D("9.01")}), MARKET, 0),
+        ("position_value", buy(), replace(BOOK, orders=(held(Side.SELL, "11"),)), MARKET, 0),
+        ("gross_exposure", buy(), replace(BOOK, positions={"E": D(50)}, prices={"E": D(100)}), MARKET, 0),
         ("gross_exposure", buy(), replace(BOOK, positions={"E": D(1)}), MARKET, 0),
         ("in_doubt", buy(), replace(BOOK, orders=(held(Side.SELL, "1", Status.IN_DOUBT),)), MARKET, 0),
         ("repeated_entry", buy(), replace(BOOK, orders=(held(Side.BUY, "1"),)), MARKET, 0),
@@ -92,9 +107,9 @@ def test_each_control_refuses(control: str, request_: OrderRequest, book: Book, 
 @pytest.mark.parametrize(
     ("request_", "book"),
     [
-        (limit("102"), BOOK),
-        (buy("5"), BOOK),
-        (buy("4"), replace(BOOK, positions={"BTCUSDT": D(6)})),
+        (limit("102", "0.9"), BOOK),
+        (buy("1"), BOOK),
+        (buy("1"), replace(BOOK, positions={"BTCUSDT": D(9)})),
         (buy(), replace(BOOK, recent_orders=((939.0, "BTCUSDT", ""),) * 60)),
         (buy(), replace(BOOK, orders=(held(Side.BUY, "1", Status.IN_DOUBT, "ETHUSDT"),), prices={"ETHUSDT": D(10)})),
     ],
@@ -111,6 +126,19 @@ def test_what_reduces_may_go_where_entries_may_not() -> None:
     assert verdict(buy("20.01"), book).refused_by == "trading_state"
     assert not reduces(buy("15"), replace(book, orders=(held(Side.BUY, "10"),)))
     assert verdict(buy("20"), replace(book, state=TradingState.HALTED)).refused_by == "trading_state"
+
+
+def test_a_way_out_stays_open_in_a_crash() -> None:
+    """What only reduces passes however far the price ran within the period, and whatever its signal asked for."""
+    book, crashed = replace(BOOK, positions={"BTCUSDT": D(5)}), replace(MARKET, period_price=D(120))
+    assert verdict(buy("5", side=Side.SELL), book, crashed, parent=Parent(D(1))).passed
+    assert verdict(buy("1"), book, crashed).refused_by == "period_collar"
+
+
+def test_orders_of_one_signal_ask_for_no_more_than_it() -> None:
+    """What a signal's other orders filled, and what of them works, leaves the rest (Knight sent 4 million for 212)."""
+    assert verdict(buy("0.4"), parent=Parent(D(1), D("0.6"))).passed
+    assert verdict(buy("0.41"), parent=Parent(D(1), D("0.6"))).refused_by == "parent_quantity"
 
 
 def test_doubtful_orders_count_as_filled() -> None:
