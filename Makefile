@@ -57,7 +57,7 @@ wheel-check: install ## the wheel alone in an empty environment, for each of PYT
 
 audit: install ## known vulnerabilities of the locked dependencies (asks the advisory database: needs the internet)
 	@$(UV) tool run --quiet pip-audit==2.10.1 --strict --progress-spinner off --requirement requirements.lock --disable-pip --require-hashes \
-		|| { echo "audit: either the table above names a vulnerable package, or the advisory database could not be asked" >&2; exit 1; }
+		|| { echo "audit: not clean. A table above names vulnerable packages; an ERROR above means that pypi.org could not be asked and nothing is known" >&2; exit 1; }
 
 serve: install ## everything on this machine until Ctrl-C: server, worker, deployments, automations, live (SYMBOLS="BTCUSDT ETHUSDT")
 	@$(BIN)/klinehouse serve $(SYMBOLS)
