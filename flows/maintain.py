@@ -30,7 +30,7 @@ class Maintained:
         files_before: Files that tables consisted of.
         files_after: The same after compaction.
         deleted_bytes: Bytes freed.
-        touched_runs: Recorded runs that read a bar which was corrected since.
+        touched_runs: Recorded sweeps and portfolios that read a bar which was corrected since.
     """
 
     files_before: int
@@ -64,13 +64,14 @@ async def maintain(
     touched = await asyncio.to_thread(impact.impact, lake)
     await publish_table("lake-health", _rows(health), "Every table of the lake")
     await publish_table("lake-impact", _rows(touched), "Runs that read a bar which was corrected since")
-    if touched.height:
-        log.warning("runs.touched", runs=touched["run_id"].to_list())
+    names = touched["run_id"].unique(maintain_order=True).to_list()  # a portfolio has a row for each member
+    if names:
+        log.warning("runs.touched", runs=names)
     return Maintained(
         sum(one.files_before for one in done),
         sum(one.files_after for one in done),
         sum(one.deleted_bytes for one in done),
-        touched["run_id"].to_list(),
+        names,
     )
 
 

@@ -7,6 +7,7 @@ A calendar is plain data: sessions as pairs of UTC instants, each of one trading
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -23,6 +24,8 @@ from tasks.errors import InputError
 
 _MICROSECOND = timedelta(microseconds=1)
 _DAILY = timedelta(days=1)
+#: First day that is known of an exchange, or later where its holidays are recorded no further back (Shanghai: 1991).
+_SINCE = date(1990, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -221,9 +224,13 @@ def _day(
 @lru_cache(maxsize=8)
 def _from_exchange(code: str) -> TradingCalendar:
     import exchange_calendars  # half a second, and only some markets need it
+    from pandas.errors import Pandas4Warning  # type: ignore[missing-module-attribute]  # the stubs lack it
 
     try:
-        known = exchange_calendars.get_calendar(code, start="1990-01-01")
+        with warnings.catch_warnings(action="ignore", category=Pandas4Warning):  # its own use of pandas, not ours
+            earliest = exchange_calendars.get_calendar(code).bound_min()
+            since = _SINCE if earliest is None else max(_SINCE, earliest.date())
+            known = exchange_calendars.get_calendar(code, start=str(since))
     except exchange_calendars.errors.InvalidCalendarName as error:
         raise InputError(f"calendar: expected an exchange that exchange_calendars knows, found {code!r}") from error
     rows: list[tuple[date, datetime, datetime]] = []

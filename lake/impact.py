@@ -16,6 +16,8 @@ from tasks.errors import InputError
 if TYPE_CHECKING:
     from lake.store import Lake
 
+SWEEPS, PORTFOLIOS = "sweeps/runs", "portfolio/runs"
+
 #: What a run must say of its input. `start` and `end` bound the opens that it read, null where they do not.
 RUNS: dict[str, pl.DataType] = {
     "run_id": pl.String(),
@@ -36,36 +38,53 @@ IMPACT: dict[str, pl.DataType] = {
 _INPUT = [name for name in RUNS if name != "run_id"]
 
 
-def impact(lake: Lake, table: str = "sweeps/runs") -> pl.DataFrame:
+def impact(lake: Lake) -> pl.DataFrame:
     """Return the recorded runs whose input was corrected since: bars that changed, and bars that came late.
 
-    A late bar lies in the range of the run, before the last bar that it read, and was not there then; what closed after
-    the run is none. Costs two reads of timestamps for each input that runs share.
+    Sweeps and portfolios; a portfolio has a row for each member that was touched, and of the members that are sweeps
+    themselves it takes their input for its own. A late bar lies in the range of the run, before the last bar that it
+    read, and was not there then; what closed after the run is none. Costs two reads of timestamps for each input that
+    runs share.
 
     Returns:
         Columns of `IMPACT`: the run, how many of the bars it read were corrected after its version, how many came late
         (null where its version can no longer be read), and when the first correction was seen (null where there is
         none but late bars).
     """
-    if not lake.exists(table):
-        return pl.DataFrame(schema=IMPACT)
-    runs = recorded_runs(lake, table).drop_nulls("lake_version")
+    runs = _inputs(lake).drop_nulls("lake_version")
     late = pl.DataFrame(_late(lake, runs), schema={**{name: RUNS[name] for name in _INPUT}, "late_bars": pl.Int64()})
     parts = [
         _touched(mine, revisions(lake, str(interval)))
         for (interval,), mine in runs.group_by("interval", maintain_order=True)
     ]
     revised = pl.concat([pl.DataFrame(schema={**RUNS, "revised_bars": pl.Int64(), "first_seen_at": TIMESTAMP}), *parts])
-    found = runs.join(late, on=_INPUT, nulls_equal=True).join(
-        revised.select("run_id", "revised_bars", "first_seen_at"), on="run_id", how="left"
-    )
+    found = runs.join(late, on=_INPUT, nulls_equal=True).join(revised, on=list(RUNS), how="left", nulls_equal=True)
     touched = found.with_columns(pl.col("revised_bars").fill_null(0)).filter(
         (pl.col("revised_bars") > 0) | (pl.col("late_bars") > 0)
     )
-    return touched.select(list(IMPACT)).sort("run_id")
+    return touched.select(list(IMPACT)).sort("run_id", "symbol")
 
 
-def recorded_runs(lake: Lake, table: str = "sweeps/runs") -> pl.DataFrame:
+def _inputs(lake: Lake) -> pl.DataFrame:
+    """Return what each recorded sweep and portfolio read, one row a symbol, in the columns of `RUNS`."""
+    empty = pl.DataFrame(schema=RUNS)
+    sweeps = recorded_runs(lake, SWEEPS) if lake.exists(SWEEPS) else empty
+    if not lake.exists(PORTFOLIOS):
+        return sweeps
+    told = lake.scan(PORTFOLIOS).select("run_id", "kind", "members").collect()
+    members = told.with_columns(pl.col("members").str.json_decode(pl.List(pl.String))).explode("members")
+    of_symbols = members.filter(kind="symbols").select("run_id", symbol="members")
+    of_sweeps = members.filter(kind="runs").select(portfolio="run_id", run_id="members")
+    return pl.concat(
+        [
+            sweeps,
+            recorded_runs(lake, PORTFOLIOS).drop("symbol").join(of_symbols, on="run_id").select(list(RUNS)),
+            of_sweeps.join(sweeps, on="run_id").drop("run_id").rename({"portfolio": "run_id"}).select(list(RUNS)),
+        ]
+    ).unique(maintain_order=True)
+
+
+def recorded_runs(lake: Lake, table: str) -> pl.DataFrame:
     """Return the runs in the columns of `RUNS`; what has no column is looked up in the JSON column `record`."""
     rows = lake.scan(table).collect()
     told = [json.loads(text) for text in rows["record"]] if "record" in rows.columns else [{}] * rows.height

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -31,8 +32,10 @@ TRADING_SESSIONS: dict[str, list[dict[str, int]]] = {
 def _calendar(market: str) -> ExchangeCalendar:
     # Imported here: it costs half a second, and a crypto market needs none of it.
     from exchange_calendars import get_calendar
+    from pandas.errors import Pandas4Warning  # type: ignore[missing-module-attribute]  # the stubs lack it
 
-    return get_calendar(_CODES[market], start="1998-01-02")
+    with warnings.catch_warnings(action="ignore", category=Pandas4Warning):  # its own use of pandas, not ours
+        return get_calendar(_CODES[market], start="1998-01-02")
 
 
 def trade_days(market: str, first: date, last: date) -> tuple[list[date], list[date]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def test_new_york_keeps_its_hours() -> None:
     assert [day.day for day in days] == [1, 2, 3, 5]
     assert calendar.is_open(utc(2024, 7, 3, 16, 59))
     assert not calendar.is_open(utc(2024, 7, 3, 17))
+
+
+def test_every_exchange_of_the_vendor_is_known_without_a_warning() -> None:
+    """Shanghai's holidays are recorded from 1991 on; pandas' complaints about the library are not a user's affair."""
+    with warnings.catch_warnings(action="error"):
+        first = [TradingCalendar.parse(f"exchange:{code}").first_day for code in ("XNYS", "XHKG", "XSHG")]
+    assert first == [date(1990, 1, 2), date(1990, 1, 2), date(1990, 12, 3)]
 
 
 def test_lunch_is_closed() -> None:

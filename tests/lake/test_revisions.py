@@ -153,6 +153,23 @@ def test_impact_counts_bars_that_came_late(lake: Lake, make_bars: Maker) -> None
     assert found == {"early": (1, 0), "across": (1, 3), "inside": (0, 2), "all": (1, 3), "open": (1, 3)}
 
 
+def test_impact_names_portfolios_by_their_members(lake: Lake, make_bars: Maker) -> None:
+    """A portfolio is touched through each of its symbols; one of sweeps is touched where a sweep of it is."""
+    bars = make_bars(10, START)
+    version = [write(lake, bars, symbol).version for symbol in ("BTCUSDT", "ETHUSDT", "SOLUSDT")][-1]
+    record = f'{{"lake_version": {version}}}'
+    sweeps = {"run_id": ["btc", "sol"], "symbol": ["BTCUSDT", "SOLUSDT"], "interval": "1m", "record": record}
+    members = {"both": '["BTCUSDT", "ETHUSDT"]', "sound": '["SOLUSDT", "XRPUSDT"]', "swept": '["btc", "sol"]'}
+    lake.append("sweeps/runs", pl.DataFrame(sweeps))
+    portfolios = {"run_id": [*members], "kind": ["symbols", "symbols", "runs"], "members": [*members.values()]}
+    lake.append("portfolio/runs", pl.DataFrame({**portfolios, "interval": "1m", "record": record}))
+    assert impact(lake).is_empty()
+    write(lake, corrected(bars, 3), "BTCUSDT")
+    write(lake, corrected(bars, 4), "ETHUSDT")
+    found = impact(lake).select("run_id", "symbol", "revised_bars").rows()
+    assert found == [("both", "BTCUSDT", 1), ("both", "ETHUSDT", 1), ("btc", "BTCUSDT", 1), ("swept", "BTCUSDT", 1)]
+
+
 class Crash(BaseException):
     """The process dies here; no handler of ours may catch it."""
 
