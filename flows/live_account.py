@@ -111,13 +111,20 @@ async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]
     try:
         markets = await exchange.load_markets()
         a_minute = order_limits(max(10, round(60_000 / exchange.rateLimit)), 60.0)
-        broker = MeteredBroker(CcxtBroker(chosen, clock=_now, exchange=exchange), a_minute, clock=monotonic)
-        return broker, {one: _steps(markets, one) for one in symbols}
+        steps = {one: _steps(markets, one) for one in symbols}
     except Exception as error:  # noqa: BLE001  (whatever failed, the connection is closed and the words are ours)
         await exchange.close()
         # ccxt's errors hold addresses and signatures: only the class leaves this block.
         found = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
         raise ConfigurationError(f"{plan.broker}: expected its markets with {symbols}, found {found}") from None
+    broker = CcxtBroker(chosen, clock=_now, exchange=exchange)
+    try:
+        if not await broker.check_key() and broker.is_live:
+            log.warning("key.not_checked", exchange=plan.exchange, why="it does not tell whether a key may withdraw")
+    except BaseException:
+        await broker.close()
+        raise
+    return MeteredBroker(broker, a_minute, clock=monotonic), steps
 
 
 def _steps(markets: dict, symbol: str) -> Steps:

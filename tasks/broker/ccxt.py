@@ -31,6 +31,7 @@ from tasks.broker.port import (
     Report,
     ThrottledError,
 )
+from tasks.broker.rights import QUESTIONS, check_rights, read_rights
 from tasks.broker.unified import exact, read_fill, read_order
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
 from tasks.orders.guarantees import IdempotencyProfile
@@ -218,6 +219,21 @@ class CcxtBroker:
                 equity += held * sum(best, ZERO) / len(best)
         cash = balance.get(quote, {})
         return Account(equity + exact(cash.get("total")), exact(cash.get("free")), positions)
+
+    async def check_key(self) -> bool:
+        """Refuse a key that may withdraw or may not trade; return whether the exchange told. A sandbox is not asked.
+
+        Raises:
+            ConfigurationError: The key may do what it must not, or not what it must.
+            TransientError: The exchange did not answer.
+            ProtocolError: It answered something else.
+        """
+        name = self._settings.exchange
+        if not self.is_live or name not in QUESTIONS:
+            return False
+        answer = await self._ask("rights of the key", getattr(self._exchange, QUESTIONS[name].method)())
+        check_rights(name, read_rights(name, answer))
+        return True
 
     async def cancel_all_after(self, timeout_s: float) -> None:
         """Have everything cancelled in so long. See `Broker.cancel_all_after`."""

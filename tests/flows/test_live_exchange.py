@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -100,6 +101,34 @@ async def test_an_order_at_an_exchange_fills_on_the_streams_prices(simulator, tm
     assert told["positions"][0]["price"] == pytest.approx(told["fills"][0]["price"], rel=0.01)
     assert (settings.state_dir / "journal-binance-sandbox.db").exists()
     assert not (settings.state_dir / "journal.db").exists()
+
+
+async def test_a_live_key_that_may_withdraw_ends_the_start(simulator, tmp_path: Path, monkeypatch) -> None:
+    """Before anything is streamed or traded the exchange is asked what the key may do, and its connection closed."""
+    opened, answer = binance_at(simulator), {"enableSpotAndMarginTrading": True, "enableWithdrawals": True}
+    exchanges: list[ccxt.Exchange] = []
+
+    def live(chosen) -> ccxt.Exchange:
+        exchange = opened(dataclasses.replace(chosen, sandbox=True))
+
+        async def told() -> dict[str, bool]:
+            return answer
+
+        exchange.sapiGetAccountApiRestrictions = told
+        exchanges.append(exchange)
+        return exchange
+
+    monkeypatch.setattr("tasks.broker.ccxt.open_exchange", live)
+    keys = {"trade_key": SecretStr(simulator.api_key), "trade_secret": SecretStr("canary-secret")}
+    settings = settings_for(simulator, tmp_path).model_copy(update=keys | {"live_account": "main"})
+    plan = TradingPlan(broker="ccxt:binance", mode="live", i_accept_live="main")
+    with pytest.raises(ConfigurationError, match="may not withdraw"):
+        async with open_account(settings, plan, ["BTCUSDT"]):
+            pass
+    assert exchanges[0].session is None
+    answer["enableWithdrawals"] = False
+    async with open_account(settings, plan, ["BTCUSDT"]) as account:
+        assert account.broker.is_live
 
 
 async def test_an_unknown_market_is_refused_before_the_stream(simulator, tmp_path: Path, monkeypatch) -> None:
