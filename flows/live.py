@@ -4,7 +4,8 @@ It lives in a process of its own: ``python -m flows.live BTCUSDT --strategy ma_c
 ``live/live`` and begins a run of it. Never under the process worker, which kills a run in 0.05 s without letting it
 clean up, and never with a deployment concurrency limit, whose lease kills a healthy run when the server restarts. A
 file lock is what keeps a second one out. SIGTERM, SIGINT, both at once or twice, and a cancel from the UI all end it
-clean; SIGUSR1 and the file HALT in the state folder stop its trading and nothing else.
+clean; SIGUSR1 and the file HALT in the state folder stop its trading and nothing else. A run that ends otherwise takes
+the serving process with it (`flows.live_serving`).
 
 No postponed annotations here: the runner pickles a served flow by value, and names that only annotations use would be
 left behind.
@@ -25,13 +26,14 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.runner import Runner
 from prefect.states import Cancelled, State
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from flows import adhoc
 from flows.live_account import open_account
 from flows.live_alerts import AlertSender
 from flows.live_desk import LiveDesk
 from flows.live_plan import Direction, Mode, TradingPlan, check_plan
+from flows.live_serving import check_alone, ending_with_its_run, note_clean_end
 from flows.live_switch import KillSwitch, forward, lock_path
 from flows.live_vendor import open_live_vendor
 from flows.parameters import BlockName, IntervalName, Symbols, check_strategy
@@ -128,6 +130,7 @@ async def live(
             AlertSender(alert_blocks) as alerts,
         ):
             await LiveDesk(settings, vendor, symbols, interval, monitor, alerts, account, switch).run(stop)
+        note_clean_end(settings.state_dir)
     return Cancelled(message="Stopped: orders are accounted for, and what was seen is in the lake.")
 
 
@@ -179,13 +182,17 @@ def serve(symbols: list[str], **parameters: Any) -> None:
     """Serve the deployment ``live/live`` from this process, begin a run, and return when both have ended.
 
     Raises:
-        ConfigurationError: What the parameters ask for is not safe to begin; no run is made for it.
+        ConfigurationError: What the parameters ask for is not safe to begin, or another live flow runs; no run is made.
+        SystemExit: With code 1, where the run ended in any other way than clean.
     """
     check_plan(TradingPlan.of(parameters), load())
-    with adhoc.server():
-        runner, folder = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1), load().state_dir
+    folder = load().state_dir
+    check_alone(folder)
+    with adhoc.server(), ending_with_its_run(folder):
+        runner = OnceRunner(name=NAME, pause_on_shutdown=False, limit=1)
         signal.signal(signal.SIGUSR1, lambda *_: forward(folder))  # the flow is another process; this one would die
-        deployment = runner.add_flow(live, name=NAME, parameters={"symbols": symbols, **parameters})
+        plain = {name: one.model_dump() if isinstance(one, BaseModel) else one for name, one in parameters.items()}
+        deployment = runner.add_flow(live, name=NAME, parameters={"symbols": symbols, **plain})
         with get_client(sync_client=True) as client:
             client.create_flow_run_from_deployment(deployment)  # type: ignore[arg-type]
         try:

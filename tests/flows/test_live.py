@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from flows import settings as settings_module
 from flows.adhoc import SERVER_ENVIRONMENT, is_healthy
-from flows.live import live, single_instance
+from flows.live import live, serve, single_instance
 from flows.settings import Settings
 from lake.store import Lake
 from tasks.errors import ConfigurationError
@@ -211,6 +211,26 @@ def test_a_kill_loses_a_batch_at_most_and_the_next_start_says_so(tmp_path: Path,
     away = lake.scan("live/outages").filter(pl.col("reason") == "not running").collect()
     assert set(away["channel"]) == {"depth", "trade"}
     assert all(start <= killed <= end for start, end in away.select("start", "end").iter_rows())
+
+
+@pytest.mark.skipif(not EVERY_WAY, reason="half a minute; `make proof-live` runs it")
+def test_a_run_that_dies_ends_its_server(tmp_path: Path, orchestrated: str) -> None:
+    """The run's process killed, the serving one ends with code 1, so that a supervisor sees it; the next one recovers.
+
+    A process that serves no run would look alive, and a second one beside a run that lives is refused.
+    """
+    with served(tmp_path, orchestrated) as (process, _):
+        state = tmp_path / "state"
+        own = settings_module.use(Settings(_env_file=None, state_dir=state))  # type: ignore[call-arg]
+        with own, pytest.raises(ConfigurationError, match="expected no other live flow"):
+            serve(["BTCUSDT"])
+        os.kill(int((state / "live.pid").read_text()), signal.SIGKILL)
+        assert process.wait(timeout=30.0) == 1
+    assert "live.failed" in (tmp_path / "log").read_text()
+    until(lambda: run_of("live/live").state.type.value == "CRASHED", 10.0)
+    with served(tmp_path, orchestrated) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=25.0) == 0
 
 
 def prefect_records() -> list[str]:
