@@ -17,9 +17,9 @@ import polars as pl
 
 from lake.schema import TIMESTAMP
 from lake.store import Lake
-from tasks.errors import InputError
 from tasks.sweep import result
 from tasks.sweep.result import SweepResult
+from tasks.sweep.runs import read_run, run_rows, write_run
 
 RUNS, GRID, WINDOWS, EQUITY, TRADES = (f"sweeps/{name}" for name in ("runs", "grid", "windows", "equity", "trades"))
 TRIALS, CHUNKS = "sweeps/trials", "sweeps/chunks"
@@ -43,9 +43,7 @@ def save(lake: Lake, finished: SweepResult, finished_at: datetime | None = None)
         TRADES: finished.trades,
         RUNS: _run_row(finished).with_columns(finished_at=pl.lit(finished_at, TIMESTAMP)),
     }
-    for table, frame in tables.items():
-        rows = frame.with_columns(run_id=pl.lit(finished.run_id))
-        lake.replace(table, rows, where={"run_id": finished.run_id}, partition_by=("run_id",))
+    write_run(lake, finished.run_id, tables)
 
 
 def load(lake: Lake, run_id: str) -> SweepResult:
@@ -54,19 +52,16 @@ def load(lake: Lake, run_id: str) -> SweepResult:
     Raises:
         InputError: No such run in the lake.
     """
-    found = _read(lake, RUNS, run_id) if lake.exists(RUNS) else pl.DataFrame()
-    if not found.height:
-        raise InputError(f"sweep: expected a run in {RUNS}, found none named {run_id!r}; `sweeps/runs` lists them")
-    row = found.row(0, named=True)
+    row = read_run(lake, RUNS, run_id)
     values: dict[str, Any] = {name: json.loads(row[name]) for name in _JSON}
     return SweepResult(
         **{name: row[name] for name in _TEXT},
         **values,
         verdict_passed=row["verdict_passed"],
-        grid=_unpack(_read(lake, GRID, run_id).sort("row")),
-        windows=_unpack(_read(lake, WINDOWS, run_id).sort("row")),
-        equity=_read(lake, EQUITY, run_id).sort("sample", "timestamp").select(list(result.EQUITY)),
-        trades=_read(lake, TRADES, run_id).sort("sample", "entry_timestamp").select(list(result.TRADES)),
+        grid=_unpack(run_rows(lake, GRID, run_id).sort("row")),
+        windows=_unpack(run_rows(lake, WINDOWS, run_id).sort("row")),
+        equity=run_rows(lake, EQUITY, run_id).sort("sample", "timestamp").select(list(result.EQUITY)),
+        trades=run_rows(lake, TRADES, run_id).sort("sample", "entry_timestamp").select(list(result.TRADES)),
         extras={name: pl.read_json(io.StringIO(text)) for name, text in json.loads(row["extras"]).items()},
     )
 
@@ -147,7 +142,3 @@ def _unpack(frame: pl.DataFrame) -> pl.DataFrame:
     figures = frame.drop("params", "row", "run_id")
     first = [name for name in figures.columns if not name.startswith(("is_", "oos_"))]
     return pl.concat([figures.select(first), params, figures.drop(first)], how="horizontal")
-
-
-def _read(lake: Lake, table: str, run_id: str) -> pl.DataFrame:
-    return lake.scan(table).filter(pl.col("run_id") == run_id).collect()

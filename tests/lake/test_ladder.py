@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,23 +20,6 @@ Maker = Callable[..., pl.DataFrame]
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a Redis server of the test's own on a Unix socket; yields its address."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    folder = tmp_path_factory.mktemp("redis")
-    path = folder / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "eady to accept connections" not in process.stdout.readline():
-        assert process.poll() is None
-    yield f"unix://{path}"
-    process.terminate()
-    process.communicate()
-
-
-@pytest.fixture
 def bars(lake: Lake, make_bars: Maker) -> pl.DataFrame:
     """Write a hundred minutes of A into the lake."""
     made = make_bars(100, START)
@@ -47,10 +28,10 @@ def bars(lake: Lake, make_bars: Maker) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("rung", ["file", "lake", "redis"])
-def test_out_and_in_again(lake: Lake, bars: pl.DataFrame, tmp_path: Path, server: str, rung: str) -> None:
+def test_out_and_in_again(lake: Lake, bars: pl.DataFrame, tmp_path: Path, redis_url: str, rung: str) -> None:
     """What is exported to any rung is imported from it bit by bit, and importing it again changes nothing."""
     (tmp_path / "other").mkdir()
-    place = {"file": str(tmp_path / "a.parquet"), "lake": str(tmp_path / "other"), "redis": server}[rung]
+    place = {"file": str(tmp_path / "a.parquet"), "lake": str(tmp_path / "other"), "redis": redis_url}[rung]
     assert rung_of(place) == rung
     assert export_to(lake, place, symbol="A", interval="1m") == 100
     (tmp_path / "third").mkdir()
@@ -60,13 +41,13 @@ def test_out_and_in_again(lake: Lake, bars: pl.DataFrame, tmp_path: Path, server
     assert not import_from(fresh, place, symbol="A", interval="1m").changed
 
 
-def test_redis_is_given_few(lake: Lake, bars: pl.DataFrame, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_is_given_few(lake: Lake, bars: pl.DataFrame, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hot copy holds the newest bars only, and is replaced whole by the next export."""
     monkeypatch.setattr("lake.ladder.HOT_BARS", 30)
-    assert export_to(lake, server, symbol="A", interval="1m") == 30
-    assert read_hot(server, symbol="A", interval="1m").equals(bars.tail(30))
-    assert export_to(lake, server, symbol="A", interval="1m", newest=5) == 5
-    assert read_hot(server, symbol="A", interval="1m").equals(bars.tail(5))
+    assert export_to(lake, redis_url, symbol="A", interval="1m") == 30
+    assert read_hot(redis_url, symbol="A", interval="1m").equals(bars.tail(30))
+    assert export_to(lake, redis_url, symbol="A", interval="1m", newest=5) == 5
+    assert read_hot(redis_url, symbol="A", interval="1m").equals(bars.tail(5))
 
 
 def test_a_file_of_the_newest_bars(lake: Lake, bars: pl.DataFrame, tmp_path: Path) -> None:
@@ -82,14 +63,14 @@ def test_a_place_of_no_known_form_is_refused(lake: Lake, place: str) -> None:
         export_to(lake, place, symbol="A", interval="1m")
 
 
-def test_what_is_not_there_is_said(lake: Lake, server: str, tmp_path: Path) -> None:
+def test_what_is_not_there_is_said(lake: Lake, redis_url: str, tmp_path: Path) -> None:
     """No bars in Redis, something else under their key, and no bars in the lake are each told from the others."""
     with pytest.raises(InputError, match="found nothing"):
-        import_from(lake, server, symbol="A", interval="1m")
-    with redis.Redis.from_url(server) as client:
+        import_from(lake, redis_url, symbol="A", interval="1m")
+    with redis.Redis.from_url(redis_url) as client:
         client.set(key_of("A", "1m"), b"\xff\x00 not arrow")
     with pytest.raises(InputError, match="Arrow stream"):
-        import_from(lake, server, symbol="A", interval="1m")
+        import_from(lake, redis_url, symbol="A", interval="1m")
     with pytest.raises(InputError, match="found none"):
         export_to(lake, str(tmp_path), symbol="A", interval="1m")
 

@@ -1,11 +1,8 @@
-"""The mirror against a real Redis server, and against none."""
+"""The mirror against a real Redis redis_url, and against none."""
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,22 +16,6 @@ from tasks.stream.mirror import Mirror
 BOOK = Depth("A", [(100.0, 2.0)], [(100.5, 1.0)], 5)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """Start a Redis server of the test's own on a Unix socket; yields its address."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    path = tmp_path / "redis.sock"
-    command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    while "eady to accept connections" not in process.stdout.readline():
-        assert process.poll() is None
-    yield f"unix://{path}"
-    process.terminate()
-    process.communicate()
-
-
 async def sent(work: Mirror, count: int) -> None:
     """Run the mirror until it has sent so many entries."""
     task = asyncio.create_task(work.run())
@@ -44,17 +25,17 @@ async def sent(work: Mirror, count: int) -> None:
     task.cancel()
 
 
-async def test_books_and_trades_arrive_bounded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_books_and_trades_arrive_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each message is an entry of its symbol's stream, and the stream keeps to its length."""
     monkeypatch.setattr(mirror, "KEPT", 100)
-    work = Mirror(SecretStr(server))
+    work = Mirror(SecretStr(redis_url))
     for number in range(1_000):
         work.put("A", Depth("A", [(100.0 + number, 2.0)], [(2_000.0, 1.0)], number))
     work.put("A", Trades("A", [Trade("t1", 100.25, 0.5, "buy", 7)]))
     work.put("A", Ticker("A", 1.0, 1))
     work.put("A", Depth("A", [], [], 1))
     await sent(work, 1_001)
-    with redis.Redis.from_url(server, decode_responses=True) as client:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         assert 100 <= client.xlen("klinehouse:depth:A") < 400
         ((_, newest),) = client.xrevrange("klinehouse:depth:A", count=1)
         assert (newest["bid"], newest["timestamp"]) == ("1099.0", "999")
