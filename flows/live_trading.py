@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +15,7 @@ import structlog
 
 from flows.events import tell_halted
 from flows.live_account import Account
+from flows.live_day import publish_day
 from flows.live_market import wall_clock
 from flows.live_strategies import Strategies
 from flows.live_switch import KillSwitch
@@ -28,6 +32,8 @@ from tasks.strategies.book_gate import BookView
 
 log = structlog.get_logger("flows.live")
 
+#: How long the end waits for the last day's report to be taken.
+_PUBLISH_S = 5.0
 #: On paper a look at the account costs nothing; an exchange meters it.
 _PAPER_PACE, _EXCHANGE_PACE = Pace(reconcile_s=5.0), Pace()
 
@@ -59,6 +65,7 @@ class LiveTrading:
         self._account, self._market, self._switch, self._call = account, market, switch, call
         self._book = book
         self.view = AccountView(account, market)
+        self._days: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.desk = OrderDesk(
             account.journal,
             account.broker,
@@ -68,6 +75,8 @@ class LiveTrading:
             clock=wall_clock,
             on_change=self.view.take,
             on_halt=self._halted,
+            on_day=self._days.put_nowait,
+            operator=_login(),
             cancel_at_stop=True,
             pace=pace or (_PAPER_PACE if account.paper else _EXCHANGE_PACE),
         )
@@ -159,7 +168,7 @@ class LiveTrading:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Trade until `stop` is set; then take no more signals, cancel entries, resolve doubts, and say so."""
-        watched = [self._switch.watch(self.halt)]
+        watched = [self._switch.watch(self.halt), self._publish()]
         if self.strategies is not None:
             watched += [self.strategies.watch(), self.strategies.finish()]
         async with asyncio.TaskGroup() as group:
@@ -169,9 +178,19 @@ class LiveTrading:
             if self.strategies is not None:
                 self.strategies.stop()
             await desk
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PUBLISH_S):
+                    await self._days.join()
             for watcher in watchers:
                 watcher.cancel()
         log.info("trading.stopped", account=self._account.name, in_doubt=len(self.desk.doubts))
+
+    async def _publish(self) -> None:
+        """Hand each day's report on, for ever."""
+        while True:
+            report = await self._days.get()
+            await publish_day(self._account.name, report)
+            self._days.task_done()
 
     async def halt_action(self, said: Mapping[str, str]) -> None:
         """Halt because somebody pressed the button."""
@@ -197,3 +216,11 @@ class LiveTrading:
         """Return the account's state as plain values."""
         strategies = self.strategies.describe() if self.strategies else []
         return {**self.view.describe(self.desk), "strategies": strategies}
+
+
+def _login() -> str:
+    """Return the name of whoever runs this process, or its number where it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())

@@ -20,6 +20,7 @@ from flows.trading_account import Exposure, recent_orders, told_limits
 from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
 from flows.trading_core import Core, Doubt, Priority, event, log
+from flows.trading_day import CashBook, Days
 from flows.trading_doubt import Doubts
 from flows.trading_heartbeat import Heartbeat
 from flows.trading_parents import Parents
@@ -56,6 +57,7 @@ class OrderDesk:
         failpoint: Called with the name of every point at which a crash must be survived; for tests that kill there.
         on_change: Hears of every order that changed, after it is durable.
         on_halt: Hears why everything stopped, once it has.
+        on_day: Hears a day's report, once it is on record; at the end of a run too.
         operator: Who starts it, for the line about its limits.
         cancel_at_stop: Whether a stop cancels what is still open; orders that only reduce stay.
         pace: How often it looks after things by itself.
@@ -77,6 +79,7 @@ class OrderDesk:
         failpoint: Callable[[str], None] = lambda name: None,
         on_change: Callable[[Order], None] = lambda order: None,
         on_halt: Callable[[str], None] = lambda reason: None,
+        on_day: Callable[[dict[str, Any]], None] = lambda report: None,
         operator: str = "",
         cancel_at_stop: bool = False,
         pace: Pace | None = None,
@@ -93,10 +96,13 @@ class OrderDesk:
             self._core, adopt=self._reports.adopt, objection=self._objection, skew_s=self._pace.skew_s, step=step
         )
         self._cancels = Cancels(self._core, self._reports.adopt)
+        self._cash = CashBook(journal, account, limits.max_cash_difference)
+        self._days = Days(self._core, self._cash, on_day)
         self._agreement = Agreement(
             self._core,
             self._reports,
             self._doubts,
+            self._cash,
             measured=self._measured,
             halt=self._halt,
             grace_s=self._pace.grace_s,
@@ -180,7 +186,8 @@ class OrderDesk:
             await self._trade(stop)
         await self._heartbeat.end()
         if self._exposure.equity is not None:
-            await self._core.commit(Entry(Kind.ACCOUNT, body=self._exposure.memory()))
+            await self._days.end(self._agreement.differing, self.halted_for)
+            await self._core.commit(Entry(Kind.ACCOUNT, body=self._memory()))
         await self._core.commit(Entry(Kind.SHUTDOWN, body={"in_doubt": sorted(self._core.doubts)}))
 
     async def _trade(self, stop: asyncio.Event) -> None:
@@ -278,13 +285,18 @@ class OrderDesk:
             self._exposure.reducing = True
 
     async def _measured(self, account: Account) -> None:
+        await self._days.look(account, self._agreement.differing, self.halted_for)
         self._exposure.measure(account, self._core.clock())
         await self._tighten()
-        told, known, now = self._exposure.memory(), self._noted, monotonic()
+        told, known, now = self._memory(), self._noted, monotonic()
         is_news = any(told[name] != known.get(name) for name in ("day", "day_equity", "reducing", "losses_in_a_row"))
         if is_news or (told != known and now - self._noted_at >= NOTE_S):
             self._noted, self._noted_at = told, now
             await self._core.commit(Entry(Kind.ACCOUNT, body=told))
+
+    def _memory(self) -> dict[str, Any]:
+        """Return what a restart must not forget."""
+        return self._exposure.memory() | self._days.memory()
 
     async def _halt(self, reason: str) -> None:
         if self.halted_for:
@@ -303,6 +315,7 @@ class OrderDesk:
         await self._core.commit(Entry(Kind.OPERATOR, body={"clear": operator}))
         self.halted_for, self._agreement.agreed = "", False
         self._exposure.forgive()
+        self._cash.forget()
         await self._reconcile()
 
     def _remember(self) -> None:
@@ -310,7 +323,9 @@ class OrderDesk:
         operator, account = self._core.journal.last(Kind.OPERATOR), self._core.journal.last(Kind.ACCOUNT)
         self.halted_for = operator.body().get("halt", "") if operator else ""
         orders = self._core.journal.state.orders.values()
-        self._exposure.recall(orders, account.body() if account is not None else None)
+        memory = account.body() if account is not None else None
+        self._exposure.recall(orders, memory)
+        self._days.recall(memory or {})
 
     async def _reconcile(self) -> None:
         self._compared_at = monotonic()

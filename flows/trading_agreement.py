@@ -9,6 +9,7 @@ from decimal import Decimal
 from functools import partial
 
 from flows.trading_core import Core, Priority, log
+from flows.trading_day import CashBook
 from flows.trading_doubt import Doubts
 from flows.trading_reports import Reports
 from tasks.broker.port import Account, BrokerFill, BrokerOrder
@@ -46,12 +47,13 @@ class _Told:
 
 
 class Agreement:
-    """Whether broker and journal agree on orders and positions.
+    """Whether broker and journal agree on orders, positions and cash.
 
     Args:
         core: The desk's world.
         reports: Takes over what the broker says.
         doubts: Asks about orders that are missing.
+        cash: What the fills make of the account's cash.
         measured: Hears what the account is worth.
         halt: Stops trading, for a reason.
         grace_s: How long a difference may last before it halts.
@@ -66,12 +68,13 @@ class Agreement:
         core: Core,
         reports: Reports,
         doubts: Doubts,
+        cash: CashBook,
         *,
         measured: Callable[[Account], Awaitable[None]],
         halt: Callable[[str], Awaitable[None]],
         grace_s: float = GRACE_S,
     ) -> None:
-        self._core, self._reports, self._doubts = core, reports, doubts
+        self._core, self._reports, self._doubts, self._cash = core, reports, doubts, cash
         self._measured, self._halt, self._grace_s = measured, halt, grace_s
         self.agreed = False
         self._asking = self._again = False
@@ -81,6 +84,11 @@ class Agreement:
     def complete(self) -> bool:
         """Whether nothing differs at all, not even as little as fills on their way."""
         return self.agreed and not self._differing
+
+    @property
+    def differing(self) -> dict[str, _Pair]:
+        """What differs, as journal and broker have it."""
+        return {name: one.pair for name, one in self._differing.items()}
 
     async def reconcile(self) -> None:
         """Begin to compare; where that is under way, do it again afterwards."""
@@ -117,8 +125,8 @@ class Agreement:
             order = self._core.working.get(identifier)
             if order is not None:
                 self._doubts.ask(order)  # one question of its own before any conclusion
-        await self._measured(told.account)
         await self._compare(told.account)
+        await self._measured(told.account)
         self._asking = False
         if self._again:
             await self.reconcile()
@@ -128,6 +136,8 @@ class Agreement:
         ours = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account}
         found = {s: (ours.get(s, ZERO), account.positions.get(s, ZERO)) for s in {*ours, *account.positions}}
         differing = {symbol: pair for symbol, pair in found.items() if pair[0] != pair[1]}
+        if not differing and (pair := self._cash.compare(account)) is not None and self._cash.differs(account):
+            differing = {"cash": pair}
         before, self._differing = self._differing, {}
         for symbol, pair in differing.items():
             known = before.get(symbol)
@@ -135,6 +145,8 @@ class Agreement:
             self._differing[symbol] = _Difference(pair, since, known.first if known else now)
         young = all((now - one.first).total_seconds() < self._grace_s for one in self._differing.values())
         self.agreed = not self._doubts.lingering and (not differing or (self.agreed and young))
+        if self.complete:
+            self._cash.settle(account)
         if differing:
             await self._disagreed(
                 differing, now, is_news=differing != {symbol: one.pair for symbol, one in before.items()}
@@ -152,7 +164,7 @@ class Agreement:
         ]
         if lasting:
             names = ", ".join(f"{s} (journal {differing[s][0]}, broker {differing[s][1]})" for s in sorted(lasting))
-            await self._halt(f"journal and broker disagree on the position of {names}")
+            await self._halt(f"journal and broker disagree on {names}")
 
 
 _UNKNOWN_TO_BROKER = UNCERTAIN | {Status.INITIALIZED}

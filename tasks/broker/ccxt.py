@@ -218,7 +218,8 @@ class CcxtBroker:
                     raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
                 equity += held * sum(best, ZERO) / len(best)
         cash = balance.get(quote, {})
-        return Account(equity + exact(cash.get("total")), exact(cash.get("free")), positions)
+        total = exact(cash.get("total"))
+        return Account(equity + total, exact(cash.get("free")), positions, total)
 
     async def check_key(self) -> bool:
         """Refuse a key that may withdraw or may not trade; return whether the exchange told. A sandbox is not asked.

@@ -123,7 +123,7 @@ class LocalBroker:
             worth = sum((quantity * prices[symbol] for symbol, quantity in positions.items()), ZERO)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise ProtocolError(f"local market: account of an unexpected shape ({type(error).__name__})") from None
-        return Account(total + worth, available, positions)
+        return Account(total + worth, available, positions, total)
 
     async def cancel_all_after(self, timeout_s: float) -> None:
         """Have everything cancelled in so long. See `Broker.cancel_all_after`."""

@@ -153,7 +153,7 @@ class PaperBroker:
         """Return cash and positions at the last known prices. See `Broker.account`."""
         cash, held = await self._read(lambda: (self._ledger.cash(), self._ledger.holdings()))
         positions = {symbol: one.quantity for symbol, one in held.items()}
-        return Account(cash + self._purse.worth(held), self._purse.available(self._working.values()), positions)
+        return Account(cash + self._purse.worth(held), self._purse.available(self._working.values()), positions, cash)
 
     def reports(self) -> AsyncIterator[Report]:
         """Yield everything that happens from this call on. See `Broker.reports`."""

@@ -100,11 +100,13 @@ class Account:
         equity: Quote asset, everything at its market price.
         available: Quote asset free to trade with.
         positions: Signed quantity by symbol; zero positions are left out.
+        cash: Quote asset in all, free or not; None where the broker does not tell.
     """
 
     equity: Decimal
     available: Decimal
     positions: dict[str, Decimal]
+    cash: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,7 @@ class Journal:
     def _write(self, lines: Sequence[Line], draft: Draft) -> None:
         database = self._database
         assert database is not None  # noqa: S101
-        orders, positions, signals, trades = draft.changes()
+        orders, positions, signals, trades, _ = draft.changes()
         rows: dict[str, list[Any]] = {
             f"INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [
                 (one.seq, one.epoch, one.wall_ns, one.mono_ns, one.client_order_id, one.kind, one.payload, one.hash)

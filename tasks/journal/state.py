@@ -36,12 +36,14 @@ class State:
         positions: Signed quantity by account and symbol: the sum of fills, nothing else.
         signals: Signal key to the one order it became.
         trades: Every trade ever counted, with its order. Kept for ever: a window would forget its own replay.
+        money: By account, what its fills did to its cash after fees, and the fees; quote asset.
     """
 
     orders: MutableMapping[str, Order] = field(default_factory=dict)
     positions: MutableMapping[tuple[str, str], Decimal] = field(default_factory=dict)
     signals: MutableMapping[str, str] = field(default_factory=dict)
     trades: MutableMapping[tuple[str, str, str], str] = field(default_factory=dict)
+    money: MutableMapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Change:
         """Apply an entry and return what it did.
@@ -105,6 +107,9 @@ class State:
         moved = request.side.sign * (after.filled_quantity - before.filled_quantity)
         if moved:
             self.positions[key] = self.positions.get(key, ZERO) + moved
+        cash, paid = self.money.get(request.account, (ZERO, ZERO))
+        fees = after.fees - before.fees
+        self.money[request.account] = (cash + after.cash_flow - before.cash_flow - fees, paid + fees)
         for fill in reversed(after.fills):  # new ones stand at the end
             if (*key, fill.trade_id) in self.trades:
                 break
@@ -121,10 +126,11 @@ class Draft(State):
             ChainMap({}, base.positions),  # type: ignore[arg-type]
             ChainMap({}, base.signals),  # type: ignore[arg-type]
             ChainMap({}, base.trades),  # type: ignore[arg-type]
+            ChainMap({}, base.money),  # type: ignore[arg-type]
         )
 
     def changes(self) -> tuple[dict[Any, Any], ...]:
-        """Return what is new: orders, positions, signals, trades."""
+        """Return what is new: orders, positions, signals, trades, money."""
         return tuple(part.maps[0] for part in _parts(self))
 
     def keep(self) -> None:
@@ -134,4 +140,4 @@ class Draft(State):
 
 
 def _parts(state: State) -> tuple[Any, ...]:
-    return state.orders, state.positions, state.signals, state.trades
+    return state.orders, state.positions, state.signals, state.trades, state.money

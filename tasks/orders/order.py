@@ -226,6 +226,11 @@ class Order(msgspec.Struct, frozen=True):
         return sum((fill.fee for fill in self.fills), ZERO)
 
     @property
+    def cash_flow(self) -> Decimal:
+        """Return what the fills did to the cash, fees left out, in the quote asset: below zero for what was bought."""
+        return -self.request.side.sign * sum((fill.price * fill.quantity for fill in self.fills), ZERO)
+
+    @property
     def is_terminal(self) -> bool:
         """Return whether no command can change the order any more."""
         return self.status in TERMINAL

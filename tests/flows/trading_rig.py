@@ -56,6 +56,8 @@ class FaultyBroker:
         down: No question is answered.
         absurd: Every answer is nonsense.
         extra: Added to the broker's position, as if somebody else had traded.
+        gift: Added to the broker's cash, as if somebody had paid it in.
+        secretive: The broker does not tell its cash.
         submits: Every id that was submitted.
         cancels: Every id whose cancellation was asked for.
         calls: Every time after which everything was to be cancelled.
@@ -73,6 +75,8 @@ class FaultyBroker:
     down: bool = False
     absurd: bool = False
     extra: Decimal = Decimal(0)
+    gift: Decimal = Decimal(0)
+    secretive: bool = False
     submits: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)
@@ -128,7 +132,8 @@ class FaultyBroker:
         self._asked()
         account = await self.paper.account()
         held = account.positions.get(SYMBOL, Decimal(0)) + self.extra
-        return Account(account.equity, account.available, {SYMBOL: held} if held else {})
+        cash = None if account.cash is None or self.secretive else account.cash + self.gift
+        return Account(account.equity, account.available, {SYMBOL: held} if held else {}, cash)
 
     async def reports(self) -> AsyncIterator[object]:
         """Yield what happens, unless mute."""
