@@ -35,20 +35,25 @@ async def deploy(environment: Mapping[str, str], alert_block: str, kind: str = "
         The automations by name.
 
     Raises:
-        ConfigurationError: Prefect refused, and the message is what it printed; or there is no prefect.yaml here.
+        ConfigurationError: Prefect refused, and the message is what it printed.
     """
-    folder = Path.cwd()
-    if not (folder / "prefect.yaml").is_file():
-        raise ConfigurationError(
-            f"deploy: expected prefect.yaml in {folder}, found none; run it in the project's folder"
-        )
+    schedules = schedules_file(Path.cwd())
+    print(f"Deploying {schedules}: what runs when, and for which symbols", file=sys.stderr)
     async with get_client() as client:
         try:
             await client.read_work_pool(POOL)
         except ObjectNotFound:
             _prefect(environment, "work-pool", "create", POOL, "--type", kind)
-        _prefect(environment, "deploy", "--all")
+        # Runs work in this folder, also where no shell has set PWD, as under systemd.
+        here = {**environment, "PWD": str(Path.cwd())}
+        _prefect(here, "deploy", "--all", "--prefect-file", str(schedules))
         return await apply(client, alert_block)
+
+
+def schedules_file(folder: Path) -> Path:
+    """Return the folder's own prefect.yaml, or the one that came with the platform: in the wheel, or the checkout."""
+    code = Path(__file__).parent
+    return next(path for path in (folder, code, code.parent) if (path / "prefect.yaml").is_file()) / "prefect.yaml"
 
 
 def server_url() -> str:

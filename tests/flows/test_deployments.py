@@ -14,6 +14,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from flows.automations import JUDGE
+from flows.deploy import schedules_file
 from flows.live import live
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +87,13 @@ def test_every_parameter_is_a_good_field(flow: Flow[Any, Any]) -> None:
             assert set(field) & {"enum", "format", "pattern", "minLength"}, (name, field)
         elif kind in ("integer", "number"):
             assert set(field) & {"enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}, (name, field)
+
+
+def test_a_folders_own_schedules_go_before_those_that_were_installed(tmp_path: Path) -> None:
+    """`klinehouse serve` works in an empty folder, and a prefect.yaml beside the data changes what runs."""
+    assert schedules_file(tmp_path).samefile(ROOT / "prefect.yaml")
+    (tmp_path / "prefect.yaml").write_text("deployments: []")
+    assert schedules_file(tmp_path) == tmp_path / "prefect.yaml"
 
 
 @every_deployment
