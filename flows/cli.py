@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import structlog
 from cyclopts import App, Parameter
@@ -191,6 +191,28 @@ def deploy(*, pool_type: str = "process") -> None:
     with temporary_settings({PREFECT_API_URL: url}):
         names = asyncio.run(deploy.deploy({"PREFECT_API_URL": url}, load().alert_block, pool_type))
     print(f"Deployed to {url}; automations: {', '.join(names)}")
+
+
+@app.command(name="journal")
+def journal(
+    verb: Literal["verify", "explain", "export"],
+    client_order_id: str | None = None,
+    *,
+    account: str = "paper",
+) -> None:
+    """Read the journal of an account's orders, also while it is traded: `python -m tasks.journal` for this machine.
+
+    Args:
+        verb: verify every line; explain an order, its whole story with times; export every line as JSON.
+        client_order_id: The order to explain.
+        account: Whose journal.
+    """
+    from flows.settings import load
+    from tasks.journal.__main__ import main as read
+    from tasks.journal.place import journal_path
+
+    path = journal_path(load().state_dir, account)
+    raise SystemExit(read(["--journal", str(path), verb, *([client_order_id] if client_order_id else [])]))
 
 
 @app.command(name="tidy")

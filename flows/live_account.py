@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from time import monotonic
 
 import structlog
@@ -21,6 +20,7 @@ from tasks.broker.paper import PaperBroker
 from tasks.broker.port import Broker
 from tasks.errors import ConfigurationError
 from tasks.journal.journal import Journal
+from tasks.journal.place import journal_path
 
 log = structlog.get_logger("flows.live")
 
@@ -64,12 +64,6 @@ class Account:
         return self.broker if isinstance(self.broker, PaperBroker) else None
 
 
-def journal_path(settings: Settings, plan: TradingPlan) -> Path:
-    """Return where an account's journal is: every account has its own."""
-    name = plan.account(settings)
-    return settings.state_dir / ("journal.db" if name == "paper" else f"journal-{_file_name(name)}.db")
-
-
 @asynccontextmanager
 async def open_account(settings: Settings, plan: TradingPlan, symbols: list[str]) -> AsyncIterator[Account]:
     """Yield the account of a plan that was checked, its journal recovered.
@@ -78,7 +72,8 @@ async def open_account(settings: Settings, plan: TradingPlan, symbols: list[str]
         ConfigurationError: Another process holds it, or the exchange is not one to trade at.
         DataError: The journal is not what was written.
     """
-    journal, names = Journal(journal_path(settings, plan)), spelling(plan, symbols)
+    names = spelling(plan, symbols)
+    journal = Journal(journal_path(settings.state_dir, plan.account(settings)))
     broker, steps = await _open_broker(settings, plan, list(names.values()))
     if broker.is_live:
         log.warning("trading.live", account=plan.account(settings), broker=broker.name, money="real")
@@ -139,10 +134,6 @@ def _steps(markets: dict, symbol: str) -> Steps:
 
 def _step(value: float | None) -> Decimal:
     return Decimal(str(value)) if value else Decimal("0.00000001")
-
-
-def _file_name(name: str) -> str:
-    return "".join(one if one.isalnum() or one in "-_" else "-" for one in name)
 
 
 def _now() -> datetime:

@@ -36,7 +36,20 @@ def _words(entry: Entry) -> str:
     if entry.kind is Kind.RISK and "verdict" in body:
         verdict = body["verdict"]
         return "passed every control" if verdict.passed else f"refused by {verdict.refused_by}: {verdict.reason}"
+    if entry.kind is Kind.SIGNAL and "signal" in body:
+        return _signal(body)
+    if entry.kind is Kind.DATA:
+        count = f", {body['bars']} bars" if "bars" in body else ", after this was decided"
+        return f"{body.get('cause', 'data')} of {body.get('symbol', '')}{count}"
     return ", ".join(f"{name} {_plain(value)}" for name, value in body.items() if name != "values")
+
+
+def _signal(body: dict[str, Any]) -> str:
+    """Return what an order was decided from; the journal has all of it."""
+    close = f", close {body['bar']['close']:g}" if "bar" in body else ""
+    book = body.get("book")
+    pressure = f", pressure {book.pressure:.2f}" if book is not None and book.pressure is not None else ""
+    return f"{body['signal']}{close}{pressure}"
 
 
 def _event(event: Event) -> str:

@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import ConfigurationError
+from tasks.journal.place import STATE_DIR
 
 Plan = Literal["free", "basic", "pro", "enterprise"]
 
@@ -37,7 +38,7 @@ class Settings(BaseSettings):
 
     lake_root: str = Field("data", description="Folder or s3:// address of the lake; S3 takes the AWS_* variables.")
     report_dir: Path = Field(Path("reports"), description="Folder that reports are written to.")
-    state_dir: Path = Field(Path(".klinehouse"), description="Folder for locks and the shared rate budget.")
+    state_dir: Path = Field(STATE_DIR, description="Folder for locks and the shared rate budget.")
     market: Literal["tickdb", "simulator"] = Field(
         "tickdb", description="The vendor, or the market simulated inside the process (no key, no internet)."
     )

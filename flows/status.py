@@ -24,6 +24,7 @@ from rich.table import Table
 from flows.adhoc import is_healthy
 from flows.settings import Settings
 from flows.standing import api_url, standing
+from flows.status_trading import trading
 from flows.vendor import calendar_of
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
@@ -168,7 +169,7 @@ def render(settings: Settings, *, days: int) -> Group:
         _sweeps_table(sweeps(lake)),
         _runs_table(flow_runs()),
         f"By itself: {standing() or 'no Prefect server answers'}",
-        _live_lines(live_state(settings), settings.control_port),
+        _live(live_state(settings), settings.control_port),
     )
 
 
@@ -217,11 +218,12 @@ def _runs_table(runs: list[dict[str, Any]] | None) -> Table | str:
     return shown
 
 
-def _live_lines(state: dict[str, Any] | None, port: int) -> str:
+def _live(state: dict[str, Any] | None, port: int) -> Group | str:
     if state is None:
         return f"Live: no live flow answers on port {port}"
-    connection = state.get("stream", {}).get("connection", {})
-    return f"Live: {connection.get('state', 'unknown')}: {connection.get('sentence', '')}; http://127.0.0.1:{port}"
+    connection = state["stream"]["connection"]
+    line = f"Live: {connection['state']}: {connection['sentence']}; http://127.0.0.1:{port}"
+    return Group(line, trading(state["trading"]))
 
 
 def _duration(span: timedelta) -> str:

@@ -14,10 +14,11 @@ import msgspec
 
 from tasks.errors import DataError, DisagreementError, KlinehouseError
 from tasks.journal.entries import encode
+from tasks.journal.place import STATE_DIR, journal_path
 from tasks.journal.reading import read_head, read_lines, recover
 from tasks.journal.story import story
 
-_DEFAULT = Path("data/state/orders.sqlite")
+_DEFAULT = journal_path(STATE_DIR)
 
 
 def parser() -> argparse.ArgumentParser:

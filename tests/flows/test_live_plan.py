@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from flows.live_account import journal_path
+from flows.cli import journal
 from flows.live_limits import read_limits
 from flows.live_plan import TradingPlan, check_plan, keys, spelling
-from flows.settings import Settings
+from flows.settings import Settings, use
 from tasks.errors import ConfigurationError
+from tasks.journal.__main__ import parser
+from tasks.journal.journal import Journal
+from tasks.journal.place import journal_path
 from tasks.orders.account import Limits
 
 SANDBOX = {"sandbox_key": "paper-key", "sandbox_secret": "paper-secret"}
@@ -64,8 +67,21 @@ def test_what_is_safe_passes_with_the_keys_it_is_entitled_to() -> None:
 
 def test_every_account_has_a_journal_of_its_own() -> None:
     """Paper, sandbox and live never share orders on record."""
-    found = {journal_path(settings(**TRADE), plan).name for plan in (TradingPlan(), TEST, LIVE)}
+    accounts = [plan.account(settings(**TRADE)) for plan in (TradingPlan(), TEST, LIVE)]
+    found = {journal_path(Path("state"), account).name for account in accounts}
     assert found == {"journal.db", "journal-binance-sandbox.db", "journal-main-7.db"}
+
+
+def test_the_journal_is_read_where_it_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command and the module read, unless told otherwise, the file that a live run on paper writes."""
+    written = journal_path(Settings.model_fields["state_dir"].default)
+    assert parser().get_default("journal") == written == Path(".klinehouse/journal.db")
+    with Journal(journal_path(tmp_path, "main-7")):
+        pass
+    with use(settings(state_dir=tmp_path)), pytest.raises(SystemExit) as ended:
+        journal("verify", account="main-7")
+    assert ended.value.code == 0
+    assert "journal-main-7.db: 1 lines, 0 orders" in capsys.readouterr().out
 
 
 def test_symbols_are_spelled_for_the_broker() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sqlite3
@@ -12,7 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from flows import status_trading
 from flows.live import single_instance
 from flows.live_plan import TradingPlan
 from flows.live_switch import KillSwitch, forward, lock_path, pid_path
@@ -192,6 +195,29 @@ async def test_a_gated_entry_is_on_record_with_what_the_book_said(tmp_path: Path
     assert "refused by book_gate: expected a calm book" in told
     assert '"pressure":1.5' in told
     assert '"close":101.5' in told
+
+
+async def test_the_terminal_tells_what_the_account_may_do_and_holds(tmp_path: Path) -> None:
+    """`klinehouse status` shows state, reason, money, positions, open orders and doubt as the page does."""
+    async with trading(tmp_path) as rig:
+        await filled(rig)
+        waiting = rig.trading.propose(proposal(2, limit=99))
+        await rig.until(lambda: status(rig, waiting) is Status.ACCEPTED, "the order waits")
+        text = rendered(rig)
+        for words in ("Trading: ACTIVE: orders pass", "paper money", "1 orders open, 0 in doubt", waiting, "accepted"):
+            assert words in text
+        row = next(line for line in text.splitlines() if "101" in line)
+        assert [cell.strip() for cell in row.split("│")[1:-1]] == [SYMBOL, "1", "101", "100", "-1.00", "+0.00", ""]
+        rig.trading.halt("a person said so")
+        await rig.until_state(TradingState.HALTED)
+        assert "Trading: HALTED: a person said so" in rendered(rig)
+
+
+def rendered(rig: LiveRig) -> str:
+    """Return what the terminal shows of the account."""
+    shown = Console(width=140, file=io.StringIO(), record=True)
+    shown.print(status_trading.trading(rig.told()))
+    return shown.export_text()
 
 
 async def test_an_exit_never_opens_a_position(tmp_path: Path) -> None:
