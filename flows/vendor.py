@@ -56,10 +56,11 @@ def open_vendor(settings: Settings, source: str, symbols: Sequence[str]) -> Iter
 
 @contextmanager
 def _simulator(settings: Settings, symbols: Sequence[str]) -> Iterator[tuple[str, str]]:
-    from tasks.simulator.market import generated  # the simulator loads only where it is wanted
+    from tasks.simulator.instruments import is_listed  # the simulator loads only where it is wanted
+    from tasks.simulator.market import generated
     from tasks.simulator.server import Simulator
 
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    market = generated(symbols=tuple(symbols), start=_SIMULATED_SINCE, end=now + timedelta(days=1))
+    market = generated(symbols=tuple(filter(is_listed, symbols)), start=_SIMULATED_SINCE, end=now + timedelta(days=1))
     with Simulator(market, plan=settings.plan, now=datetime.now(UTC)) as simulator:
         yield simulator.url, simulator.api_key

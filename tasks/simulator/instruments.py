@@ -14,7 +14,9 @@ _SUFFIXES = {"US": ("US", "USD"), "HK": ("HK", "HKD"), "SH": ("CN", "CNY"), "SZ"
 _FUTURES = re.compile(r"^([A-Z]{1,2}\d{4}|[0-9A-Z]{1,3}[FGHJKMNQUVXZ]\d)$")
 _CURRENCIES = "USD|EUR|GBP|JPY|CHF|AUD|CAD|NZD|CNH|HKD|XAU|XAG"
 _FOREX = re.compile(rf"^({_CURRENCIES})({_CURRENCIES})$")
-_CRYPTO = re.compile(r"(USDT|USDC|BUSD|BTC|-PERP|-USD)$")
+_CRYPTO = re.compile(r".(USDT|USDC|BUSD|BTC|-PERP|-USD)$")
+_INDICES = frozenset({"SPX", "NDX", "DJI", "RUT", "VIX", "HSI", "N225", "DAX", "FTSE"})
+_SPELLED = re.compile(r"^[0-9A-Z]+([.-][A-Z]+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ def instrument(name: str, *, price_decimals: int = 2, lot_decimals: int = 0) -> 
         raise InputError(f"symbol {name!r}: expected a type out of {' '.join(TYPES)} after the colon, found {named!r}")
     market, currency = _SUFFIXES.get(symbol.rsplit(".", 1)[-1] if "." in symbol else "", ("GLOBAL", "USD"))
     return Instrument(symbol, named or _type_of(symbol, market), market, currency, price_decimals, lot_decimals)
+
+
+def is_listed(symbol: str) -> bool:
+    """Return whether the vendor could list a symbol: a stock with its market, a future, a pair, a coin, a known index.
+
+    A market made for the symbols of a run lists these alone, so that a slip of the pen is refused as the vendor would.
+    """
+    if not _SPELLED.match(symbol):
+        return False
+    return instrument(symbol).type != "indices" or symbol in _INDICES
 
 
 def _type_of(symbol: str, market: str) -> str:

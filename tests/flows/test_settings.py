@@ -24,6 +24,15 @@ def test_defaults_need_no_environment() -> None:
     assert found.rate == 30
 
 
+def test_the_simulated_market_alone_has_history(monkeypatch) -> None:
+    """Choosing the simulated market is enough to fetch years of bars; a plan that is named still counts."""
+    monkeypatch.setenv("KLINEHOUSE_MARKET", "simulator")
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    assert settings.load().oldest(now) < datetime(2024, 1, 1, tzinfo=UTC)
+    monkeypatch.setenv("KLINEHOUSE_PLAN", "free")
+    assert settings.load().oldest(now) == now
+
+
 def test_environment_and_env_file_are_read_at_the_call(tmp_path, monkeypatch) -> None:
     """A variable beats a line of .env, and neither is read at import."""
     (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic\nKLINEHOUSE_LAKE_ROOT=from-file\n")

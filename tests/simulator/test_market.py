@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from tasks.errors import InputError
+from tasks.simulator.instruments import is_listed
 from tasks.simulator.market import AmbiguousSymbolError, Market, generated, replay, us_equities
 
 START, END = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 3, 15, tzinfo=UTC)
@@ -155,6 +156,20 @@ def test_replay_serves_a_file_value_for_value(market: Market, tmp_path: Path, su
     bars.write_parquet(path) if suffix == "parquet" else bars.write_csv(path)
     again = replay({"BTCUSDT": path}, interval="1m")
     assert again.bars("BTCUSDT", "1m").equals(bars)
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "EURUSD", "XAUUSD", "SPX", "AAPL.US", "700.HK", "600519.SH", "BU2609"])
+def test_symbols_of_the_vendors_spelling_are_listed(symbol: str) -> None:
+    """Every kind of symbol that the vendor's documentation names is one a market could have."""
+    assert is_listed(symbol)
+
+
+@pytest.mark.parametrize(
+    "symbol", ["", "BTC", "USDT", "btcusdt", "BTC/USDT", "BTCUSTD", "AAPL", "AAPL.XX", "AAPL.US.US"]
+)
+def test_slips_of_the_pen_are_not_listed(symbol: str) -> None:
+    """What the vendor would not know is not invented."""
+    assert not is_listed(symbol)
 
 
 def test_replay_refuses_a_file_without_prices(tmp_path: Path) -> None:
