@@ -15,7 +15,7 @@ import structlog
 from flows.live_plan import TradingPlan, keys, spelling
 from flows.settings import Settings
 from tasks.broker.matching import Terms
-from tasks.broker.metered import MeteredBroker, order_limits
+from tasks.broker.metered import Gate, order_limits
 from tasks.broker.paper import PaperBroker
 from tasks.broker.port import Broker
 from tasks.errors import ConfigurationError
@@ -112,14 +112,15 @@ async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]
         # ccxt's errors hold addresses and signatures: only the class leaves this block.
         found = str(error) if isinstance(error, ConfigurationError) else type(error).__name__
         raise ConfigurationError(f"{plan.broker}: expected its markets with {symbols}, found {found}") from None
-    broker = CcxtBroker(chosen, clock=_now, exchange=exchange)
+    gate = Gate(plan.exchange, a_minute, clock=monotonic)
+    broker = CcxtBroker(chosen, clock=_now, exchange=exchange, gate=gate)
     try:
         if not await broker.check_key() and broker.is_live:
             log.warning("key.not_checked", exchange=plan.exchange, why="it does not tell whether a key may withdraw")
     except BaseException:
         await broker.close()
         raise
-    return MeteredBroker(broker, a_minute, clock=monotonic), steps
+    return broker, steps
 
 
 def _steps(markets: dict, symbol: str) -> Steps:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from tasks.broker.feed import ReportFeed
-from tasks.broker.port import Disconnected
 
 
 class Background:
@@ -40,4 +39,4 @@ class Background:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Tell of a defect of ours: silence would look like a quiet market."""
         if not task.cancelled() and task.exception() is not None:
-            self._feed.publish(Disconnected(f"{self._name}: ended by {type(task.exception()).__name__}"))
+            self._feed.broke(f"{self._name}: ended by {type(task.exception()).__name__}")

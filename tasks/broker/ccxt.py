@@ -8,9 +8,11 @@ file: only its class, the exchange's code and words.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 import ccxt.async_support as ccxt
@@ -19,6 +21,7 @@ from pydantic import SecretStr
 from tasks.broker.evidence import never_left
 from tasks.broker.exchanges import REFUSING_CANCEL, deadline_fields, known, read_objection, refuses
 from tasks.broker.feed import ReportFeed
+from tasks.broker.metered import ENTRY_PATIENCE_S, Gate, Urgency
 from tasks.broker.polling import Poller
 from tasks.broker.port import (
     Account,
@@ -38,6 +41,8 @@ from tasks.orders.guarantees import IdempotencyProfile
 from tasks.orders.order import ZERO, OrderRequest
 
 _T = TypeVar("_T")
+#: Polling begins its turns so far apart that it takes no more of what the exchange allows.
+_POLLING_SHARE = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +109,12 @@ class CcxtBroker:
         settings: Which.
         clock: Wall clock, UTC.
         exchange: ccxt's client, as `open_exchange` makes it.
+        gate: Its rate limit: every request takes a slot, those of the polling too. None where nobody counts.
     """
 
-    def __init__(self, settings: CcxtSettings, *, clock: Callable[[], datetime], exchange: Any = None) -> None:
+    def __init__(
+        self, settings: CcxtSettings, *, clock: Callable[[], datetime], exchange: Any = None, gate: Gate | None = None
+    ) -> None:
         self.name = f"ccxt:{settings.exchange}"
         self.is_live = not settings.sandbox
         self._settings = settings
@@ -119,12 +127,26 @@ class CcxtBroker:
         self._secrets = (settings.key.get_secret_value(), settings.secret.get_secret_value())
         self._clock = clock
         self._feed = ReportFeed()
-        self._poller = Poller(self, self._feed, clock=clock, poll_s=settings.poll_s)
+        self._gate, a_turn = gate, 2 * len(settings.symbols)
+        slowly_s = gate.pace_s(a_turn, _POLLING_SHARE) if gate is not None else 0.0
+        self._poller = Poller(self, self._feed, clock=clock, poll_s=max(settings.poll_s, slowly_s))
 
     async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
         """Place an order, once. See `Broker.submit`."""
-        identifier, deadline = request.client_order_id, self.profile.deadline_s
         await self._check_sendable(request)
+        urgency = Urgency.RESOLVE if request.reduce_only else Urgency.ENTRY
+        try:
+            async with self._slot(urgency, f"submit {request.client_order_id}", patience_s=ENTRY_PATIENCE_S):
+                return await self._place(request, sent_at)
+        except _IdInUseError as error:  # its slot is free again: a question that waits for one must not hold another
+            with suppress(TransientError):
+                found = await self.query(request.client_order_id, request.symbol)
+                if found is not None:
+                    return found
+            raise OutcomeUnknownError(str(error)) from None
+
+    async def _place(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+        identifier, deadline = request.client_order_id, self.profile.deadline_s
         if deadline is not None and (self._clock() - sent_at).total_seconds() > deadline:
             raise NotSentError(f"{identifier}: its deadline of {deadline} s had passed: not sent")
         fields: dict[str, Any] = {"clientOrderId": identifier, "maxRetriesOnFailure": 0}
@@ -145,8 +167,8 @@ class CcxtBroker:
                 fields | deadline_fields(self._known, sent_at),
             )
         except ccxt.BaseError as error:
-            return await self._after_error(request, error)
-        order = read_order(placed, request)
+            raise self._refused(request, error) from None
+        order = _shown(placed, request)
         if order is None:
             raise OutcomeUnknownError(f"submit {identifier}: the answer shows no order")
         self._poller.watch(order)
@@ -154,9 +176,11 @@ class CcxtBroker:
 
     async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         """Cancel an order. See `Broker.cancel`."""
-        found = None
-        if not self._known.lookup:
-            found = await self._for_cancel(client_order_id, symbol)
+        found = None if self._known.lookup else await self._for_cancel(client_order_id, symbol)
+        async with self._slot(Urgency.CANCEL, f"cancel {client_order_id}"):
+            return await self._cancel(client_order_id, symbol, found)
+
+    async def _cancel(self, client_order_id: str, symbol: str, found: BrokerOrder | None) -> BrokerOrder:
         fields = {self._known.lookup: client_order_id} if self._known.lookup else {}
         try:
             ended = await self._exchange.cancel_order(found.broker_order_id if found else None, symbol, fields)
@@ -166,7 +190,7 @@ class CcxtBroker:
                 raise DefiniteRejection(f"cancel {client_order_id}: {said}") from None
             kind = NotSentError if _never_left(error) else _unknown(error)
             raise kind(f"cancel {client_order_id}: {said}") from None
-        order = read_order(ended) or found
+        order = _shown(ended) or found
         if order is None:
             raise OutcomeUnknownError(f"cancel {client_order_id}: the answer shows no order")
         return order
@@ -176,19 +200,19 @@ class CcxtBroker:
         if not self._known.lookup:
             return await self._search(client_order_id, symbol)
         fields = {self._known.lookup: client_order_id}
-        try:
-            found = await self._exchange.fetch_order(None, symbol, fields)
-        except ccxt.OrderNotFound:
-            return None
-        except ccxt.BaseError as error:
-            raise self._question_failed("order", error) from None
+        async with self._slot(Urgency.RESOLVE, f"query {client_order_id}"):
+            try:
+                found = await self._exchange.fetch_order(None, symbol, fields)
+            except ccxt.OrderNotFound:
+                return None
+            except ccxt.BaseError as error:
+                raise self._question_failed("order", error) from None
         return _need(read_order(found))
 
     async def open_orders(self) -> list[BrokerOrder]:
         """Return every open order of the settings' symbols. See `Broker.open_orders`."""
-        found = [
-            await self._ask("open orders", self._exchange.fetch_open_orders(one)) for one in self._settings.symbols
-        ]
+        asked = self._exchange.fetch_open_orders
+        found = [await self._ask("open orders", partial(asked, one)) for one in self._settings.symbols]
         return [_need(read_order(order)) for orders in found for order in orders]
 
     async def fills(self, since: datetime) -> list[BrokerFill]:
@@ -196,7 +220,7 @@ class CcxtBroker:
         start, told = int(since.timestamp() * 1000), []
         for symbol in self._settings.symbols:
             orders: dict[str, str] = {}
-            for trade in await self._ask("trades", self._exchange.fetch_my_trades(symbol, start)):
+            for trade in await self._ask("trades", partial(self._exchange.fetch_my_trades, symbol, start)):
                 number = str(trade["order"])
                 if number not in orders:
                     orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
@@ -205,14 +229,14 @@ class CcxtBroker:
 
     async def account(self) -> Account:
         """Return what is held of the settings' symbols, at the middle of their books. See `Broker.account`."""
-        balance = await self._ask("balance", self._exchange.fetch_balance())
+        balance = await self._ask("balance", self._exchange.fetch_balance)
         positions, equity = {}, ZERO
         quote = self._settings.symbols[0].split("/")[1].split(":")[0]
         for symbol in self._settings.symbols:
             held = exact(balance.get(symbol.split("/")[0], {}).get("total"))
             if held:
                 positions[symbol] = held
-                book = await self._ask("book", self._exchange.fetch_order_book(symbol, 5))
+                book = await self._ask("book", partial(self._exchange.fetch_order_book, symbol, 5))
                 best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
                 if not best:
                     raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
@@ -232,7 +256,7 @@ class CcxtBroker:
         name = self._settings.exchange
         if not self.is_live or name not in QUESTIONS:
             return False
-        answer = await self._ask("rights of the key", getattr(self._exchange, QUESTIONS[name].method)())
+        answer = await self._ask("rights of the key", getattr(self._exchange, QUESTIONS[name].method))
         check_rights(name, read_rights(name, answer))
         return True
 
@@ -240,7 +264,8 @@ class CcxtBroker:
         """Have everything cancelled in so long. See `Broker.cancel_all_after`."""
         if not self.features.dead_man:
             raise TransientError(f"{self.name}: no such switch: orders of a dead process stay open")
-        await self._ask("dead man's switch", self._exchange.cancel_all_orders_after(round(timeout_s * 1000)))
+        call = partial(self._exchange.cancel_all_orders_after, round(timeout_s * 1000))
+        await self._ask("dead man's switch", call, Urgency.RESOLVE)
 
     def reports(self) -> AsyncIterator[Report]:
         """Yield what happens, found by asking at intervals. See `Broker.reports`."""
@@ -268,51 +293,54 @@ class CcxtBroker:
                 f"nearest {quantity} at {rounded}"
             )
 
-    async def _after_error(self, request: OrderRequest, error: Exception) -> BrokerOrder:
-        """Return the order whose id is in use, or raise what an error proves. Nothing is sent again."""
+    def _refused(self, request: OrderRequest, error: Exception) -> Exception:
+        """Return what an error proves about an order. Nothing is sent again."""
         said = read_objection(error, self._secrets)
         words = f"submit {request.client_order_id}: {said}"
         if said.is_duplicate:
-            try:
-                found = await self.query(request.client_order_id, request.symbol)
-            except TransientError:
-                found = None
-            if found is not None:
-                return found
-        elif _never_left(error):
-            raise NotSentError(words) from None
-        elif refuses(self._known, said):
-            raise DefiniteRejection(words) from None
-        raise _unknown(error)(words) from None
+            return _IdInUseError(words)
+        if _never_left(error):
+            return NotSentError(words)
+        if refuses(self._known, said):
+            return DefiniteRejection(words)
+        return _unknown(error)(words)
 
     async def _for_cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         try:
-            found = await self._search(client_order_id, symbol)
+            found = await self._search(client_order_id, symbol, Urgency.CANCEL)
         except TransientError as error:
             raise NotSentError(f"cancel {client_order_id}: not looked up: {error}") from None
         if found is None:
             raise DefiniteRejection(f"cancel {client_order_id}: no such order")
         return found
 
-    async def _search(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
+    async def _search(
+        self, client_order_id: str, symbol: str, urgency: Urgency = Urgency.RESOLVE
+    ) -> BrokerOrder | None:
         """Search the lists where the exchange finds no order by our id."""
         for method, lists in (("fetchOpenOrders", "fetch_open_orders"), ("fetchClosedOrders", "fetch_closed_orders")):
             if self._exchange.has.get(method):
-                for raw in await self._ask("orders", getattr(self._exchange, lists)(symbol)):
+                for raw in await self._ask("orders", partial(getattr(self._exchange, lists), symbol), urgency):
                     if raw.get("clientOrderId") == client_order_id:
                         return read_order(raw)
         return None
 
     async def _client_id(self, broker_order_id: str, symbol: str) -> str:
         """Return our id of an order that a trade names by theirs, empty where it is not ours."""
-        raw = await self._ask("order", self._exchange.fetch_order(broker_order_id, symbol))
+        raw = await self._ask("order", partial(self._exchange.fetch_order, broker_order_id, symbol))
         return str(raw.get("clientOrderId") or "")
 
-    async def _ask(self, what: str, question: Awaitable[_T]) -> _T:
-        try:
-            return await question
-        except ccxt.BaseError as error:
-            raise self._question_failed(what, error) from None
+    async def _ask(self, what: str, question: Callable[[], Awaitable[_T]], urgency: Urgency = Urgency.LOOK) -> _T:
+        async with self._slot(urgency, what):
+            try:
+                return await question()
+            except ccxt.BaseError as error:
+                raise self._question_failed(what, error) from None
+
+    def _slot(
+        self, urgency: Urgency, what: str, *, patience_s: float = float("inf")
+    ) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._gate is None else self._gate.slot(urgency, what, patience_s=patience_s)
 
     def _question_failed(self, what: str, error: Exception) -> Exception:
         words = f"{self.name} {what}: {read_objection(error, self._secrets)}"
@@ -321,6 +349,10 @@ class CcxtBroker:
         if isinstance(error, _THROTTLED):
             return RateLimitedError(words)
         return TransientError(words)
+
+
+class _IdInUseError(OutcomeUnknownError):
+    """The exchange knows an order under this id: ours, whatever else the answer looks like."""
 
 
 _THROTTLED = (ccxt.RateLimitExceeded, ccxt.DDoSProtection)
@@ -332,6 +364,14 @@ def _unknown(error: Exception) -> type[OutcomeUnknownError]:
 
 def _never_left(error: Exception) -> bool:
     return error.__cause__ is not None and never_left(error.__cause__)
+
+
+def _shown(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | None:
+    """Return the order that an answer shows; None where it makes no sense, which says nothing of what was done."""
+    try:
+        return read_order(raw, request)
+    except ProtocolError:
+        return None
 
 
 def _need(order: BrokerOrder | None) -> BrokerOrder:

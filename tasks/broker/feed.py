@@ -39,6 +39,16 @@ class ReportFeed:
                     queue.put_nowait(Connected())
                 queue.put_nowait(report)
 
+    def came_up(self) -> None:
+        """Tell that the stream is up, once each time."""
+        if not isinstance(self.state, Connected):
+            self.publish(Connected())
+
+    def broke(self, reason: str) -> None:
+        """Tell that the stream broke, once and not at every attempt to mend it."""
+        if not isinstance(self.state, Disconnected):
+            self.publish(Disconnected(reason))
+
     def subscribe(self) -> AsyncIterator[Report]:
         """Return what is published from this call on, not from the first read."""
         queue: asyncio.Queue[Report] = asyncio.Queue(self._most)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from tasks.broker.background import Background
 from tasks.broker.feed import ReportFeed
-from tasks.broker.port import BrokerFill, BrokerOrder, Connected, Disconnected
+from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.errors import KlinehouseError
 from tasks.orders.order import TERMINAL
 
@@ -94,9 +94,7 @@ class Poller(Background):
             try:
                 await self.turn()
             except KlinehouseError as error:
-                if not isinstance(self._feed.state, Disconnected):
-                    self._feed.publish(Disconnected(str(error)))
+                self._feed.broke(str(error))
             else:
-                if not isinstance(self._feed.state, Connected):
-                    self._feed.publish(Connected())
+                self._feed.came_up()
             await asyncio.sleep(self._poll_s)

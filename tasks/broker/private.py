@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from tasks.broker.background import Background
 from tasks.broker.evidence import read_fill, read_order
 from tasks.broker.feed import ReportFeed
-from tasks.broker.port import BrokerFill, BrokerOrder, Connected, Disconnected
+from tasks.broker.port import BrokerFill, BrokerOrder, Connected
 
 #: Silence after which we ask for a sign of life, and twice of which means the link is dead.
 _PING_S = 2.0
@@ -44,8 +44,7 @@ class PrivateStream(Background):
             while True:
                 reason = await self._until_broken(http)
                 failures = 0 if isinstance(self._feed.state, Connected) else failures + 1
-                if not isinstance(self._feed.state, Disconnected):  # told once, not at every attempt
-                    self._feed.publish(Disconnected(f"private stream: {reason}"))
+                self._feed.broke(f"private stream: {reason}")
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
 
     async def _until_broken(self, http: aiohttp.ClientSession) -> str:
@@ -59,7 +58,7 @@ class PrivateStream(Background):
     async def _read(self, http: aiohttp.ClientSession) -> NoReturn:
         """Hand on what comes until the link breaks, which raises."""
         async with http.ws_connect(f"{self._url}/v1/private", autoping=True) as socket:
-            self._feed.publish(Connected())
+            self._feed.came_up()
             asked = False
             while True:
                 try:
