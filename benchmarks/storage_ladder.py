@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import median
 
+import pandas as pd
 import polars as pl
 
 from benchmarks.lake_bars import START, make_bars
@@ -24,7 +25,6 @@ from lake.hot import read_hot
 from lake.ladder import export_to
 from lake.store import Lake
 from lake.timeline import months
-from lake.transfer import read_bars_file
 from tests.redis_server import redis_server
 
 SIZES = (1_440, 14_400, 144_000, 525_600, 1_576_800)
@@ -54,12 +54,17 @@ def fill(lake: Lake, bars: pl.DataFrame) -> None:
         lake.write_bars(month, symbol="A", interval="1m", start=start, end=end)
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file as most people do; the importer, which looks at each value twice, takes eight times as long."""
+    return pd.read_csv(path, parse_dates=["timestamp"])
+
+
 def questions(csv: Path, lakes: dict[str, Lake], hot: str | None, end: datetime) -> dict[str, dict[str, Question]]:
     """Return question → rung → how that rung answers it."""
     week = end - WEEK
-    everything: dict[str, Question] = {"csv": lambda: read_bars_file(csv)}
-    some: dict[str, Question] = {"csv": lambda: read_bars_file(csv).filter(pl.col("timestamp") >= week)}
-    newest: dict[str, Question] = {"csv": lambda: read_bars_file(csv).tail(1)}
+    everything: dict[str, Question] = {"csv": lambda: read_csv(csv)}
+    some: dict[str, Question] = {"csv": lambda: read_csv(csv).query("timestamp >= @week", local_dict={"week": week})}
+    newest: dict[str, Question] = {"csv": lambda: read_csv(csv).tail(1)}
     for name, lake in lakes.items():
         everything[name] = lambda lake=lake: lake.read_bars("A", "1m")
         some[name] = lambda lake=lake: lake.read_bars("A", "1m", week, end)
