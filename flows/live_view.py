@@ -23,7 +23,7 @@ _RECENT = 25
 
 _SENTENCES = {
     TradingState.ACTIVE: "orders pass within the limits",
-    TradingState.REDUCING: "the day's loss reached its limit: only what closes positions passes until the day ends",
+    TradingState.REDUCING: "losses reached a limit of the day: only what closes positions passes until it ends",
     TradingState.RECONCILING: "journal and broker are being held against each other: nothing but cancels passes",
 }
 
