@@ -14,33 +14,39 @@ from tasks.sweep.costs import Costs
 
 
 class Conditions(BaseModel):
-    """What the replayed market and account do otherwise than the sweep assumes; by default nothing.
+    """What the replayed market and account do otherwise than the sweep assumes; by default nothing."""
 
-    Attributes:
-        latency_s: How long an order takes to arrive.
-        fee_bps: What the broker charges; None for what was assumed.
-        max_volume_share: Largest share of a bar's volume that an order gets; None for no bound.
-        history_bars: Bars the driver knows before the period; None for all that research has.
-        max_order_fraction: Largest order risk lets pass, as a share of equity; None for no bound.
-        max_position_fraction: Largest position, likewise.
-        quantity_step: Smallest step of a quantity.
-        min_notional: Smallest value of an order.
-        book_gate: What the recorded order book must say before a position is opened; by default nothing.
-        as_first_seen: Bars as they were known then, corrections as they came; False for the newest values only.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
 
     latency_s: float = Field(0.0, ge=0)
+    """How long an order takes to arrive."""
+
     fee_bps: float | None = Field(None, ge=0)
+    """What the broker charges; None for what was assumed."""
+
     max_volume_share: float | None = Field(None, gt=0, le=1)
+    """Largest share of a bar's volume that an order gets; None for no bound."""
+
     history_bars: int | None = Field(None, ge=0)
+    """Bars the driver knows before the period; None for all that research has."""
+
     max_order_fraction: float | None = Field(None, gt=0)
+    """Largest order risk lets pass, as a share of equity; None for no bound."""
+
     max_position_fraction: float | None = Field(None, gt=0)
+    """Largest position, likewise."""
+
     quantity_step: float = Field(1e-12, gt=0)
+    """Smallest step of a quantity."""
+
     min_notional: float = Field(0.0, ge=0)
+    """Smallest value of an order."""
+
     book_gate: BookGate = BookGate()
+    """What the recorded order book must say before a position is opened; by default nothing."""
+
     as_first_seen: bool = True
+    """Bars as they were known then, corrections as they came; False for the newest values only."""
 
 
 class ParityQuestion(BaseModel):

@@ -39,20 +39,20 @@ class BookView:
 
 
 class BookGate(BaseModel):
-    """What the book must say before a position is opened or enlarged; by default nothing is asked of it.
+    """What the book must say before a position is opened or enlarged; by default nothing is asked of it."""
 
-    Attributes:
-        min_pressure: Least ratio of the best sizes, the side of the entry over the other: bid over ask for a purchase,
-            ask over bid for a sale.
-        min_imbalance: Least imbalance of the best sizes towards the side of the entry.
-        max_spread_bps: Widest spread.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
 
     min_pressure: float | None = Field(None, gt=0)
+    """Least ratio of the best sizes, the side of the entry over the other: bid over ask for a purchase, ask over bid
+    for a sale.
+    """
+
     min_imbalance: float | None = Field(None, ge=-1, lt=1)
+    """Least imbalance of the best sizes towards the side of the entry."""
+
     max_spread_bps: float | None = Field(None, gt=0)
+    """Widest spread."""
 
     @property
     def is_set(self) -> bool:

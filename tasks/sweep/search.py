@@ -8,18 +8,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Search(BaseModel):
-    """How the parameter space is searched.
+    """How the parameter space is searched."""
 
-    Attributes:
-        method: ``grid`` tries every combination, ``random`` draws some, ``bayesian`` lets Optuna's TPE sampler ask.
-        trials: Combinations to try; ignored by ``grid``.
-        batch: Combinations Optuna asks for at once; they run in threads together.
-        storage: File that keeps Optuna's trials, so that a killed search goes on; None to keep none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
 
     method: Literal["grid", "random", "bayesian"] = "grid"
+    """``grid`` tries every combination, ``random`` draws some, ``bayesian`` lets Optuna's TPE sampler ask."""
+
     trials: int = Field(200, ge=1, le=100_000)
+    """Combinations to try; ignored by ``grid``."""
+
     batch: int = Field(16, ge=1, le=1_000)
+    """Combinations Optuna asks for at once; they run in threads together."""
+
     storage: str | None = None
+    """File that keeps Optuna's trials, so that a killed search goes on; None to keep none."""

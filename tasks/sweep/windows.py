@@ -11,24 +11,26 @@ from tasks.errors import InputError
 
 
 class WindowPlan(BaseModel):
-    """How a sample is cut into train and test.
+    """How a sample is cut into train and test."""
 
-    Attributes:
-        count: Walk-forward windows.
-        train_fraction: Share of the sample before the first test.
-        scheme: ``rolling`` keeps the length of the train part, ``anchored`` keeps its start.
-        purge: Bars cut from the end of each train part, None for the longest warm-up of the grid (within a tenth of
-            the train part), so that no train figure knows a price that a test indicator is made of.
-        embargo: Bars left out between train and test, on top of the purge.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(use_attribute_docstrings=True, frozen=True, extra="forbid")
 
     count: int = Field(4, ge=1, le=500)
+    """Walk-forward windows."""
+
     train_fraction: float = Field(0.5, gt=0, lt=1)
+    """Share of the sample before the first test."""
+
     scheme: Literal["rolling", "anchored"] = "rolling"
+    """``rolling`` keeps the length of the train part, ``anchored`` keeps its start."""
+
     purge: int | None = Field(None, ge=0)
+    """Bars cut from the end of each train part, None for the longest warm-up of the grid (within a tenth of the train
+    part), so that no train figure knows a price that a test indicator is made of.
+    """
+
     embargo: int = Field(0, ge=0)
+    """Bars left out between train and test, on top of the purge."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ def test_every_parameter_is_a_good_field(flow: Flow[Any, Any]) -> None:
         assert field.get("description"), name
     for model in schema.get("definitions", {}).values():
         assert model.get("description") or model.get("enum"), model
+        for name, field in model.get("properties", {}).items():
+            assert field.get("description"), f"{model['title']}.{name}"
     for name, field in _fields(schema):
         kind = field.get("type")
         if kind == "string" and name not in FREE:
