@@ -14,6 +14,7 @@ from typing import Self
 import polars as pl
 from pydantic import SecretStr
 
+from lake.absences import bars_by_reason
 from lake.coverage import Ledger
 from lake.store import Lake
 from tasks.exchange.source import SourceSettings
@@ -148,13 +149,10 @@ def outcome(root: str, job: Job) -> tuple[str, int, int]:
     """Return the content hash of a lake, its bars, and how many absent ones the vendor confirmed it lacks."""
     lake = Lake(root)
     symbol, interval, start, end = job.range
-    counts = Ledger(lake, confirmations=job.settings.confirmations).counts(symbol, interval, start, end, now=end)
-    lake_hash = lake.content_hash(interval, symbol, start, end)
-    unexplained: pl.DataFrame = (
-        Ledger(lake)
-        .absences(symbol, interval, start, end, now=end)
-        .filter(pl.col("confirmations") != job.settings.confirmations)
-    )
+    ledger = Ledger(lake, confirmations=job.settings.confirmations)
+    absent = ledger.absences(symbol, interval, start, end, now=end)
+    unexplained = absent.filter(pl.col("confirmations") != job.settings.confirmations)
     if not unexplained.is_empty():
         raise AssertionError(f"expected every absent bar confirmed {job.settings.confirmations} times: {unexplained}")
-    return lake_hash, counts["present"], counts["vendor_empty"]
+    present = lake.read_bars(symbol, interval, start, end).height
+    return lake.content_hash(interval, symbol, start, end), present, bars_by_reason(absent)["vendor_empty"]

@@ -26,6 +26,7 @@ from flows.settings import Settings
 from flows.standing import api_url, standing
 from flows.status_trading import trading
 from flows.vendor import calendar_of
+from lake.absences import TO_FETCH, bars_by_reason
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
 from lake.store import Lake
@@ -36,8 +37,6 @@ from tasks.quality.verdicts import current
 #: How many runs and sweeps are listed.
 LISTED = 8
 _TIMEOUT_S = 2.0
-#: Reasons for an absent bar that a backfill would act on.
-_TO_FETCH = ("to_retry", "not_fetched")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def _holding(
     end = step.closed_end(now)
     start = max(first, step.floor(now - timedelta(days=days)))
     calendar = TradingCalendar.parse(calendar_of(symbol))
-    counts = Ledger(lake).counts(symbol, interval, start, end, calendar=calendar, now=now) if start < end else {}
+    absent = bars_by_reason(Ledger(lake).absences(symbol, interval, start, end, calendar=calendar, now=now))
     return Holding(
         symbol,
         interval,
@@ -101,8 +100,8 @@ def _holding(
         first,
         last,
         max(end - step.next(last), timedelta()),
-        sum(counts.get(reason, 0) for reason in _TO_FETCH),
-        counts.get("vendor_empty", 0),
+        sum(absent[reason] for reason in TO_FETCH),
+        absent["vendor_empty"],
         verdicts,
     )
 

@@ -149,6 +149,12 @@ def runs(grid: np.ndarray, end: int, codes: np.ndarray, answers: np.ndarray) -> 
     return pl.DataFrame(columns, schema=ABSENCES)
 
 
+def bars_by_reason(absences: pl.DataFrame) -> dict[str, int]:
+    """Return the number of absent bars for each reason, 0 where there is none."""
+    bars = dict(absences.group_by("reason").agg(pl.sum("bars")).iter_rows())
+    return {reason.value: bars.get(reason.value, 0) for reason in Reason}
+
+
 def to_fetch(absences: pl.DataFrame) -> list[tuple[datetime, datetime]]:
     """Return the ranges to ask the vendor for, joined where only a closed market lies between two of them."""
     ranges: list[tuple[datetime, datetime]] = []

@@ -89,23 +89,6 @@ class Ledger:
         after = step.next(EPOCH + timedelta(microseconds=int(grid[-1])))
         return runs(grid, _as_microseconds(after), codes, answers)
 
-    def counts(
-        self,
-        symbol: str,
-        interval: str,
-        start: datetime,
-        end: datetime,
-        *,
-        calendar: TradingCalendar = _OPEN,
-        now: datetime | None = None,
-        reachable_from: datetime | None = None,
-    ) -> dict[str, int]:
-        """Return the number of bars that are ``present``, and of the absent ones for each reason."""
-        absent = self.absences(symbol, interval, start, end, calendar=calendar, now=now, reachable_from=reachable_from)
-        bars = dict(absent.group_by("reason").agg(pl.sum("bars")).iter_rows())
-        present = _OPEN.expected_opens(interval, start, end).len() - int(absent["bars"].sum())
-        return {"present": present, **{reason.value: bars.get(reason.value, 0) for reason in Reason}}
-
     def record_answer(self, symbol: str, interval: str, start: datetime, end: datetime, *, asked_at: datetime) -> None:
         """Record that the vendor answered for all of ``[start, end)``: what the lake lacks there, it lacks too.
 

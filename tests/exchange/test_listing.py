@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from lake.absences import bars_by_reason
 from lake.coverage import Ledger
 from lake.store import Lake
 from tasks.exchange.backfill import backfill_range
@@ -43,8 +44,8 @@ async def test_silence_before_the_first_bar_is_the_listing(tmp_path: Path) -> No
         await backfill_range(root, "NEWUSDT", "1m", START, END, source)
         assert await record_listing(root, "NEWUSDT", "1m", START, END, source) == LATER
         assert await record_listing(root, "NEWUSDT", "1m", START, END, source) is None
-    counts = Ledger(Lake(root)).counts("NEWUSDT", "1m", START, END, now=END)
-    assert (counts["before_listing"], counts["vendor_empty"]) == (2 * 1_440, 0)
+    absent = bars_by_reason(Ledger(Lake(root)).absences("NEWUSDT", "1m", START, END, now=END))
+    assert (absent["before_listing"], absent["vendor_empty"]) == (2 * 1_440, 0)
 
 
 async def test_a_hole_at_the_start_of_the_range_stays_a_hole(tmp_path: Path) -> None:
@@ -54,9 +55,9 @@ async def test_a_hole_at_the_start_of_the_range_stays_a_hole(tmp_path: Path) -> 
         receipt = await backfill_range(root, "NEWUSDT", "1m", LATER, END, source)
         assert receipt.missing[0][0] == LATER
         assert await record_listing(root, "NEWUSDT", "1m", LATER, END, source) is None
-    counts = Ledger(Lake(root)).counts("NEWUSDT", "1m", LATER, END, now=END)
-    assert counts["before_listing"] == 0
-    assert counts["vendor_empty"] > 1_000
+    absent = bars_by_reason(Ledger(Lake(root)).absences("NEWUSDT", "1m", LATER, END, now=END))
+    assert absent["before_listing"] == 0
+    assert absent["vendor_empty"] > 1_000
 
 
 async def test_a_lake_without_bars_shows_no_listing(tmp_path: Path) -> None:

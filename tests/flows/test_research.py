@@ -14,6 +14,7 @@ from polars.testing import assert_frame_equal
 from flows.backfill import backfill
 from flows.quality import quality
 from flows.research import research
+from lake.absences import bars_by_reason
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
 from lake.schema import BARS
@@ -68,9 +69,9 @@ def test_bars_before_a_listing_are_not_missing(tmp_path: Path) -> None:
     assert verdicts[0].start == datetime(2004, 8, 19, tzinfo=UTC)
     start, end = datetime(2000, 1, 1, tzinfo=UTC), market.now
     calendar = TradingCalendar.from_exchange("XNYS")
-    counts = Ledger(Lake(settings.lake_root)).counts("GOOG.US", "1d", start, end, calendar=calendar)
-    assert counts["before_listing"] > 1_000
-    assert counts["vendor_empty"] == counts["not_fetched"] == counts["to_retry"] == 0
+    absent = bars_by_reason(Ledger(Lake(settings.lake_root)).absences("GOOG.US", "1d", start, end, calendar=calendar))
+    assert absent["before_listing"] > 1_000
+    assert absent["vendor_empty"] == absent["not_fetched"] == absent["to_retry"] == 0
 
 
 def test_the_key_is_nowhere_in_prefect(orchestrated: str, tmp_path: Path) -> None:

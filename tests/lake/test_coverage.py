@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.absences import Facts, Reason, Segments, explain, runs, to_fetch
+from lake.absences import Facts, Reason, Segments, bars_by_reason, explain, runs, to_fetch
 from lake.calendar import TradingCalendar
 from lake.coverage import Ledger
 from lake.schema import BARS
@@ -116,8 +116,7 @@ def test_closed_hours_are_no_gaps(lake: Lake) -> None:
     assert to_fetch(ledger.absences("BTCUSDT", "1m", START, START + 2 * day, calendar=calendar, now=NOW)) == [
         (START + timedelta(hours=10), START + day + timedelta(hours=12))
     ]
-    assert ledger.counts("BTCUSDT", "1m", START, START + day, calendar=calendar, now=NOW) == {
-        "present": 0,
+    assert bars_by_reason(ledger.absences("BTCUSDT", "1m", START, START + day, calendar=calendar, now=NOW)) == {
         **dict.fromkeys((reason.value for reason in Reason), 0),
         "market_closed": 22 * 60,
         "not_fetched": 120,
