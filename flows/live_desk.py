@@ -23,7 +23,7 @@ from flows.settings import SUBSCRIPTIONS, Settings
 from flows.vendor import calendar_of
 from lake.calendar import TradingCalendar
 from lake.store import Lake
-from lake.timeline import INTERVALS
+from lake.timeline import INTERVALS, from_ms
 from tasks.control.guard import make_token
 from tasks.control.server import ControlServer
 from tasks.errors import KlinehouseError, TransientError
@@ -136,6 +136,7 @@ class LiveDesk:
             lake=self._lake,
             market_now=self._vendor.now,
             is_open=lambda symbol, moment: self._calendars[symbol].is_open(moment),
+            last_trade=self._last_trade,
         )
         last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
         epoch_s = self._session.epoch_ms / 1000.0
@@ -197,6 +198,10 @@ class LiveDesk:
 
     async def _start(self, said: Mapping[str, str]) -> None:
         self._service.driver.tell(lambda session, now: session.start(now))
+
+    def _last_trade(self, symbol: str) -> datetime | None:
+        last_ms = self._service.desk.seats[symbol].tape.last_ms
+        return from_ms(last_ms) if last_ms else None
 
     def _is_open(self, symbol: str) -> bool:
         return self._calendars[symbol].is_open(self._vendor.now())

@@ -33,6 +33,8 @@ _DUE_AFTER = timedelta(seconds=5)
 #: Bars before the first one that is decided on: fetched at least, read at most.
 _LEAST_HISTORY, _MOST_HISTORY = 500, 250_000
 _TRIAL_BARS = 3
+#: A market that trades while so many of its bars are missing has a vendor whose bars stopped: trading halts.
+_STOPPED_BARS = 3
 #: Newest bars that are held against the lake at each close, for corrections; and how many of those are written down.
 _REVIEWED, _TOLD = 5_000, 20
 
@@ -66,6 +68,7 @@ class Trader(Closing, Protocol):
 class _Run:
     driver: StrategyDriver
     next_open: datetime
+    traded: datetime | None = None  # the first trade seen since the newest bar
     bars: int = 0
     signals: int = 0
     last_signal: str = ""
@@ -86,6 +89,7 @@ class Strategies:
         market_now: The market's time.
         wall_now: Ours.
         is_open: Whether a symbol trades at a moment.
+        last_trade: When it traded last, by the stream and the market's clock.
         dead_man_s: How long a strategy may be silent.
     """
 
@@ -100,9 +104,10 @@ class Strategies:
         market_now: Callable[[], datetime],
         wall_now: Callable[[], datetime],
         is_open: Callable[[str, datetime], bool],
+        last_trade: Callable[[str], datetime | None],
         dead_man_s: float = DEAD_MAN_S,
     ) -> None:
-        self._account, self._symbols = account, list(symbols)
+        self._account, self._symbols, self._last_trade = account, list(symbols), last_trade
         self._interval, self._step = interval, INTERVALS[interval]
         self._lake, self._trader = lake, trader
         self._market_now, self._wall_now, self._is_open = market_now, wall_now, is_open
@@ -144,7 +149,10 @@ class Strategies:
         self._stopping = True
 
     async def watch(self) -> None:
-        """Halt where a strategy is silent for too long, for ever: it did not get its bars, or did not come back."""
+        """Halt where a strategy is silent for too long, for ever: it did not get its bars, or did not come back.
+
+        A minute without trades has no bar, and that is no silence; a market that trades and has no bars is worse.
+        """
         self._beats = dict.fromkeys(self._symbols, monotonic())
         while True:
             await asyncio.sleep(min(1.0, self._dead_man_s / 4))
@@ -152,6 +160,8 @@ class Strategies:
                 silent_s = self._silent_s(symbol)
                 if silent_s > self._dead_man_s:
                     self._trader.halt(f"the strategy on {symbol} has been silent for more than {self._dead_man_s:g} s")
+                if (stopped := self._stopped(symbol)) is not None:
+                    self._trader.halt(f"{symbol} traded at {stopped}, and no bar of it has come since")
 
     async def finish(self) -> None:
         """Ask again, for ever, for what an exit left open."""
@@ -188,6 +198,17 @@ class Strategies:
         if not is_due and not (run and run.broken):
             self._beats[symbol] = monotonic()
         return monotonic() - self._beats[symbol]
+
+    def _stopped(self, symbol: str) -> datetime | None:
+        """Return the first trade since the newest bar, where bars should have told of it long ago."""
+        run, traded = self._runs.get(symbol), self._last_trade(symbol)
+        if run is None:
+            return None
+        if run.traded is None or run.traded < run.next_open:
+            run.traded = traded if traded is not None and traded >= run.next_open else None
+        due, step = self._step.closed_end(self._market_now() - _DUE_AFTER), self._step.step or timedelta(days=31)
+        is_late = run.traded is not None and run.traded + _STOPPED_BARS * step <= due
+        return run.traded if is_late else None
 
     async def _begin(self, symbol: str, end: datetime) -> None:
         step = self._step.step or timedelta(days=31)

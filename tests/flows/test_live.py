@@ -28,13 +28,15 @@ from pydantic import SecretStr
 from flows import settings as settings_module
 from flows.adhoc import SERVER_ENVIRONMENT, is_healthy
 from flows.live import live, serve, single_instance
+from flows.live_vendor import open_live_vendor
 from flows.settings import Settings
+from lake.revisions import revisions
 from lake.store import Lake
 from tasks.errors import ConfigurationError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
 from tasks.simulator.clock import MarketClock
-from tasks.simulator.faults import StreamFaults
+from tasks.simulator.faults import Faults, StreamFaults
 from tasks.simulator.market import generated
 from tasks.simulator.server import Simulator
 from tests.flows.conftest import free_port
@@ -305,6 +307,27 @@ async def test_without_a_server_the_same_code_streams_and_stops(market, tmp_path
     truth = market.bars("BTCUSDT", "1m", bars["timestamp"][0], newest + timedelta(minutes=1))
     assert bars.equals(truth.select(bars.columns))
     assert lake.scan("live/outages").collect().height >= 4
+
+
+async def test_bars_are_fetched_closed_and_again_while_they_are_young(market, tmp_path: Path) -> None:
+    """A vendor that serves the forming bar as complete gets none of it stored; what it corrects is taken over."""
+    faults = Faults(forming_p=1.0)
+    with Simulator(market, now=MarketClock(datetime.now(UTC)), faults=faults) as simulator:
+        settings = settings_for(simulator, tmp_path)
+        lake = Lake(settings.lake_root)
+        async with open_live_vendor(settings, ["BTCUSDT"]) as vendor:
+            await vendor.fill_bars(lake, "BTCUSDT", "1m")
+            whole = lake.read_bars("BTCUSDT", "1m")
+            assert whole["timestamp"][-1] + timedelta(minutes=1) <= datetime.now(UTC)
+            wrong = whole[-10:-1].with_columns(pl.col("volume") + 1.0)  # as if the newest had not come in yet
+            other = Lake(str(tmp_path / "other"))
+            span = {"symbol": "BTCUSDT", "interval": "1m", "start": wrong["timestamp"][0], "end": datetime.now(UTC)}
+            other.write_bars(wrong, **span)
+            assert await vendor.fill_bars(other, "BTCUSDT", "1m") >= 1
+    mended = other.read_bars("BTCUSDT", "1m")
+    assert mended[4:9].equals(whole[-6:-1])
+    assert mended[:4].equals(wrong[:4])
+    assert revisions(other, "1m", "BTCUSDT").height == 5
 
 
 async def test_a_second_one_is_kept_out(market, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Desk:
 
     def __init__(self, folder: Path, broker: PaperBroker, plan: TradingPlan = PLAN, dead_man_s: float = 60.0) -> None:
         self.lake, self.trader, self.now, self.is_open = Lake(str(folder / "lake")), Trader(), FIRST, True
+        self.traded: datetime | None = None
         account = Account(
             "paper", broker, Journal(folder / "journal.db"), plan, {SYMBOL: SYMBOL}, {SYMBOL: Steps(Decimal("0.001"))}
         )
@@ -87,6 +88,7 @@ class Desk:
             market_now=lambda: self.now,
             wall_now=lambda: self.now,
             is_open=lambda symbol, moment: self.is_open,
+            last_trade=lambda symbol: self.traded,
             dead_man_s=dead_man_s,
         )
 
@@ -177,6 +179,30 @@ async def test_silence_halts(tmp_path: Path, broker: PaperBroker) -> None:
     desk.is_open = True
     await desk.strategies.take(SYMBOL)  # nobody traded in that minute
     assert desk.told()["silent_s"] == 0.0
+
+
+async def test_a_market_that_trades_and_has_no_bars_halts(tmp_path: Path, broker: PaperBroker) -> None:
+    """Where the stream brings trades and the vendor has no bar of three in a row, nobody decides on what is stale."""
+    desk = Desk(tmp_path, broker)
+    await desk.close(FIRST, FALLING)
+    last = FIRST + 4 * MINUTE
+
+    def stopped(minutes: float, traded: datetime | None) -> datetime | None:
+        desk.now, desk.traded = last + timedelta(minutes=minutes), traded
+        return desk.strategies._stopped(SYMBOL)
+
+    first = last + timedelta(seconds=9)
+    assert stopped(50, None) is None  # nobody traded
+    assert stopped(50, last - MINUTE) is None  # not since the newest bar
+    assert stopped(1, first) is None
+    assert stopped(3.2, last + 3 * MINUTE) is None
+    assert stopped(4.2, last + 4 * MINUTE) == first
+    desk.strategies._dead_man_s = 1.0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(desk.strategies.watch(), 0.3)
+    assert set(desk.trader.halts) == {f"{SYMBOL} traded at {first}, and no bar of it has come since"}
+    await desk.close(last, [106.0])
+    assert stopped(4.3, last + 4 * MINUTE) is None
 
 
 def test_a_strategy_that_cannot_run_is_refused_before_it_begins(tmp_path: Path, broker: PaperBroker) -> None:
