@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -25,7 +24,7 @@ from tasks.orders.account import Limits, TradingState
 from tasks.stream.desk import DeskPolicy
 from tasks.stream.events import GapBegan, GapReason
 from tasks.stream.messages import Depth, Trade
-from tests.flows.trading_rig import QUICK, SYMBOL
+from tests.flows.trading_rig import QUICK, SYMBOL, running, until
 
 MINUTE = timedelta(minutes=1)
 #: The market's monotonic clock stands still: no book grows old because the machine is busy.
@@ -77,12 +76,7 @@ class LiveRig:
 
     async def until(self, condition, what: str) -> None:
         """Wait for something, with patience for a busy machine."""
-        try:
-            async with asyncio.timeout(15):
-                while not condition():  # noqa: ASYNC110  (any condition a test can think of)
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"never happened: {what}") from None
+        await until(condition, lambda: what)
 
     async def until_state(self, state: TradingState) -> None:
         """Wait until the account may do something."""
@@ -119,17 +113,11 @@ async def trading(folder: Path, plan: TradingPlan | None = None) -> AsyncIterato
             call=lambda subject, words: called.append((subject, words)),
             pace=QUICK,
         )
-        rig, stop = LiveRig(live, desk, account, switch), asyncio.Event()
+        rig = LiveRig(live, desk, account, switch)
         rig.called = called
         rig.quote()
-        running = asyncio.create_task(live.run(stop))
-        try:
+        async with running(live.run):
             yield rig
-            stop.set()
-            await running
-        finally:
-            running.cancel()
-            await asyncio.wait([running])
 
 
 def bars_at(first: datetime, closes: list[float]) -> pl.DataFrame:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
@@ -152,6 +153,30 @@ class FaultyBroker:
             raise ProtocolError("an order of an unexpected shape")
 
 
+async def until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+    """Wait for something, with patience for a busy machine; `what` says what never happened."""
+    try:
+        async with asyncio.timeout(15):
+            while not condition():  # noqa: ASYNC110  (any condition a test can think of)
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"never happened: {what()}") from None
+
+
+@asynccontextmanager
+async def running(run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run something beside the block until it is told to stop, and let it stop clean."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(stop))
+    try:
+        yield
+        stop.set()
+        await task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 class Rig:
     """A desk that runs, and what tests ask of it."""
 
@@ -173,12 +198,7 @@ class Rig:
 
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for something, with patience for a busy machine."""
-        try:
-            async with asyncio.timeout(15):
-                while not condition():  # noqa: ASYNC110  (any condition a test can think of)
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"never happened: {what}; {self.journal.state.orders}") from None
+        await until(condition, lambda: f"{what}; {self.journal.state.orders}")
 
     async def until_status(self, identifier: str, status: Status) -> None:
         """Wait until an order stands somewhere."""
@@ -227,14 +247,10 @@ async def trading(
             pace=pace,
             operator=operator,
         )
-        rig, stop = Rig(desk, broker, journal), asyncio.Event()
+        rig = Rig(desk, broker, journal)
         rig.quote()
-        running = asyncio.create_task(desk.run(stop))
         try:
-            yield rig
-            stop.set()
-            await running
+            async with running(desk.run):
+                yield rig
         finally:
-            running.cancel()
-            await asyncio.wait([running])
             await broker.close()
