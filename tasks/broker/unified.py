@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
+from msgspec import UNSET, UnsetType
 
 from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.errors import ProtocolError
@@ -97,6 +98,7 @@ def _fill(raw: Any, client_order_id: str) -> BrokerFill:
             quantity=quantity,
             fee=quote_fee(raw, price),
             timestamp=_moment(raw["timestamp"]),
+            base_fee=base_fee(raw),
         ),
     )
 
@@ -110,6 +112,13 @@ def quote_fee(raw: Any, price: Decimal) -> Decimal:
         _log.warning("fee.not_valued", trade_id=raw["id"], cost=str(cost), currency=currency)
         return ZERO
     return cost * price if currency == base else cost
+
+
+def base_fee(raw: Any) -> Decimal | UnsetType:
+    """Return what a trade's fee took of the base asset, so that less is held than was bought; unset for nothing."""
+    fee = raw.get("fee") or {}
+    is_base = fee.get("currency") == raw["symbol"].split(":")[0].split("/")[0]
+    return exact(fee.get("cost")) or UNSET if is_base else UNSET
 
 
 def exact(value: Any) -> Decimal:

@@ -12,6 +12,7 @@ from tasks.errors import InputError
 from tasks.journal.entries import Entry, Kind, Line
 from tasks.orders.lifecycle import Applied, Event, apply
 from tasks.orders.order import ZERO, Order, OrderRequest
+from tasks.orders.position import effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class State:
 
     Attributes:
         orders: By client order id.
-        positions: Signed quantity by account and symbol: the sum of fills, nothing else.
+        positions: Signed quantity by account and symbol: the sum of fills less the fees taken in kind, nothing else.
         signals: Signal key to the one order it became.
         trades: Every trade ever counted, with its order. Kept for ever: a window would forget its own replay.
         money: By account, what its fills did to its cash after fees, and the fees; quote asset.
@@ -104,12 +105,16 @@ class State:
     def _move(self, before: Order, after: Order) -> None:
         request = after.request
         key = (request.account, request.symbol)
-        moved = request.side.sign * (after.filled_quantity - before.filled_quantity)
-        if moved:
-            self.positions[key] = self.positions.get(key, ZERO) + moved
-        cash, paid = self.money.get(request.account, (ZERO, ZERO))
-        fees = after.fees - before.fees
-        self.money[request.account] = (cash + after.cash_flow - before.cash_flow - fees, paid + fees)
+        known = len(before.fills)
+        extended = after.fills[:known] == before.fills  # else one was taken back, or told anew
+        new, gone = (after.fills[known:], ()) if extended else (after.fills, before.fills)
+        held, paid, fees = effect(request.side, new)
+        if gone:
+            moved = effect(request.side, gone)
+            held, paid, fees = held - moved[0], paid - moved[1], fees - moved[2]
+        self.positions[key] = self.positions.get(key, ZERO) + held
+        cash, all_fees = self.money.get(request.account, (ZERO, ZERO))
+        self.money[request.account] = (cash + paid, all_fees + fees)
         for fill in reversed(after.fills):  # new ones stand at the end
             if (*key, fill.trade_id) in self.trades:
                 break

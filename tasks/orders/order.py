@@ -171,6 +171,8 @@ class Fill(msgspec.Struct, frozen=True):
         fee: Quote asset; negative for a rebate.
         timestamp: When it happened, by the broker's clock.
         inferred: Made up from a snapshot because the broker has not told the trade yet; a real one takes its place.
+        base_fee: What of the base asset the fee was taken in; left out where it was taken in another one. `fee` is then
+            what that was worth.
     """
 
     trade_id: str
@@ -179,6 +181,7 @@ class Fill(msgspec.Struct, frozen=True):
     fee: Decimal
     timestamp: datetime
     inferred: bool = False
+    base_fee: Decimal | msgspec.UnsetType = msgspec.UNSET
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -224,11 +227,6 @@ class Order(msgspec.Struct, frozen=True):
     def fees(self) -> Decimal:
         """Return the fees of all fills, in the quote asset."""
         return sum((fill.fee for fill in self.fills), ZERO)
-
-    @property
-    def cash_flow(self) -> Decimal:
-        """Return what the fills did to the cash, fees left out, in the quote asset: below zero for what was bought."""
-        return -self.request.side.sign * sum((fill.price * fill.quantity for fill in self.fills), ZERO)
 
     @property
     def is_terminal(self) -> bool:

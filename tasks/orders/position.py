@@ -6,7 +6,7 @@ a fill through zero closes the old position and opens the new one at its own pri
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -30,7 +30,14 @@ class Position:
     fees: Decimal = ZERO
 
     def filled(self, side: Side, fill: Fill) -> Position:
-        """Return the position after one more fill."""
+        """Return the position after one more fill; a fee taken in kind leaves the average price as it is."""
+        after = self._traded(side, fill)
+        if not fill.base_fee:
+            return after
+        left = after.quantity - fill.base_fee
+        return Position(left, after.average_price or fill.price, after.realised, after.fees)
+
+    def _traded(self, side: Side, fill: Fill) -> Position:
         signed, fees = side.sign * fill.quantity, self.fees + fill.fee
         total = self.quantity + signed
         if self.quantity * signed >= 0:
@@ -49,6 +56,19 @@ class Position:
     def exposure(self, price: Decimal) -> Decimal:
         """Return what it is worth at `price`, quote asset, always ≥ 0."""
         return abs(self.quantity) * price
+
+
+def effect(side: Side, fills: Sequence[Fill]) -> tuple[Decimal, Decimal, Decimal]:
+    """Return what fills of one side and their fees did to the position, to the cash, and the fees' worth."""
+    held = paid = fees = ZERO
+    for fill in fills:
+        held += fill.quantity
+        paid += fill.price * fill.quantity
+        fees += fill.fee
+    taken = [fill for fill in fills if fill.base_fee]
+    in_kind = sum((fill.base_fee for fill in taken if fill.base_fee), ZERO)
+    in_cash = fees - sum((fill.fee for fill in taken), ZERO)
+    return side.sign * held - in_kind, -side.sign * paid - in_cash, fees
 
 
 def fold(fills: Iterable[tuple[Side, Fill]]) -> Position:

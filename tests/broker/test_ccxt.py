@@ -12,7 +12,7 @@ from typing import Any
 
 import ccxt.async_support as ccxt
 import pytest
-from msgspec import structs
+from msgspec import UNSET, structs
 from pydantic import SecretStr
 
 from tasks.broker.ccxt import CcxtBroker, CcxtSettings, open_exchange
@@ -360,16 +360,17 @@ def test_nonsense_is_refused_as_such(nonsense: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fee", "value"),
+    ("fee", "value", "taken"),
     [
-        ({"cost": 0.2, "currency": "USDT"}, "0.2"),
-        ({"cost": 0.002, "currency": "BTC"}, "0.2"),
-        ({"cost": 0.01, "currency": "BNB"}, "0"),
-        (None, "0"),
+        ({"cost": 0.2, "currency": "USDT"}, "0.2", UNSET),
+        ({"cost": 0.002, "currency": "BTC"}, "0.2", D("0.002")),
+        ({"cost": 0.0, "currency": "BTC"}, "0", UNSET),
+        ({"cost": 0.01, "currency": "BNB"}, "0", UNSET),
+        (None, "0", UNSET),
     ],
 )
-def test_fees_are_in_the_quote_asset(fee: dict[str, Any] | None, value: str) -> None:
-    """Fees in the base asset are valued at the trade's price; those in a third asset cannot be."""
+def test_fees_are_in_the_quote_asset(fee: dict[str, Any] | None, value: str, taken: Any) -> None:
+    """Fees in the base asset are valued at the trade's price, and taken off what was bought; others are not."""
     trade = {
         "id": "1",
         "order": "7",
@@ -379,6 +380,7 @@ def test_fees_are_in_the_quote_asset(fee: dict[str, Any] | None, value: str) -> 
         "amount": 1.0,
         "timestamp": 0,
     }
-    assert read_fill(trade | {"fee": fee}, "kh1").fill.fee == D(value)
+    found = read_fill(trade | {"fee": fee}, "kh1").fill
+    assert (found.fee, found.base_fee) == (D(value), taken)
     with pytest.raises(ProtocolError):
         read_fill(trade | {"id": None}, "kh1")

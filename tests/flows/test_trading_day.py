@@ -13,11 +13,12 @@ from msgspec import structs
 from flows.live_day import told_day
 from flows.trading_day import CashBook, DayBook
 from tasks.broker.port import Account
-from tasks.journal.entries import Entry, Kind
+from tasks.journal.entries import Entry, Kind, encode
 from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
 from tasks.orders.lifecycle import Applied, Event
-from tasks.orders.order import Fill, Order, Status
+from tasks.orders.order import Fill, Order, Side, Status
+from tasks.orders.position import fold
 from tasks.orders.states import Happening
 from tests.flows.trading_rig import SYMBOL, Rig, proposal, trading
 
@@ -131,6 +132,27 @@ async def test_the_fold_of_cash_follows_busts_and_corrections(tmp_path: Path) ->
         assert (cash.compare(told), cash.fees) == ((D("899.9"), D("899.9")), D("0.1"))
         await journal.commit([Entry(Kind.EVENT, name, Event(Happening.BUSTED, trade_id="t"))])
         assert (cash.compare(told), cash.fees) == ((D(1000), D("899.9")), D(0))
+
+
+async def test_a_fee_in_kind_is_taken_off_the_position(tmp_path: Path) -> None:
+    """Binance takes a buyer's fee in what was bought: less is held, no cash is paid, and profit is told with the fee.
+
+    Lines without such a fee are written as they always were, so that an older journal's tables still follow from them.
+    """
+    fill = Fill("t", D(100), D(1), D("0.1"), NOON, base_fee=D("0.001"))
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        request = proposal().request("paper")
+        name = request.client_order_id
+        await journal.commit([Entry(Kind.CREATED, name, request), event(name, Happening.SUBMIT_INTENDED)])
+        await journal.commit([Entry(Kind.EVENT, name, Event(Happening.FILLED_PART, fill=fill))])
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        state = journal.state
+        assert (state.positions["paper", SYMBOL], state.money["paper"]) == (D("0.999"), (D(-100), D("0.1")))
+        held = fold([(Side.BUY, one) for one in state.orders[name].fills])
+    assert (held.quantity, held.average_price, held.fees) == (D("0.999"), 100, D("0.1"))
+    worth = -100 + held.quantity * 110
+    assert worth == held.realised + held.unrealised(D(110)) - held.fees
+    assert b"base_fee" not in encode(filled("100"))
 
 
 def event(name: str, kind: Happening) -> Entry:
