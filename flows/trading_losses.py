@@ -8,6 +8,9 @@ from decimal import Decimal
 from tasks.orders.order import ZERO, Fill, Order
 from tasks.orders.position import Position
 
+#: What is left of a position counts as nothing: fees taken in kind leave less than a step that nobody can sell.
+_DUST = Decimal("0.01")
+
 
 class LossStreak:
     """Round trips of every symbol, from flat to flat or through zero, each judged after its fees.
@@ -41,8 +44,14 @@ class LossStreak:
         symbol = order.request.symbol
         before = self._positions.get(symbol, Position())
         after = self._positions[symbol] = before.filled(order.request.side, fill)
-        if before.quantity and before.quantity * after.quantity <= 0:
+        if _is_over(before, after):
             earned = after.realised - after.fees
             lost = earned < self._worth_before.get(symbol, ZERO)
             self._worth_before[symbol] = earned
             self.in_a_row = self.in_a_row + 1 if lost else 0
+
+
+def _is_over(before: Position, after: Position) -> bool:
+    """Return whether a fill ended a round trip: flat but for dust, or through zero."""
+    turned = before.quantity * after.quantity <= 0
+    return bool(before.quantity) and (turned or abs(after.quantity) <= abs(before.quantity) * _DUST)

@@ -31,6 +31,15 @@ def test_a_trip_ends_flat_or_through_zero() -> None:
     assert streak.in_a_row == 2
 
 
+def test_what_fees_in_kind_leave_ends_a_trip() -> None:
+    """Dust that is too small to be sold is no position: its trip has ended, and the next one begins with it."""
+    streak = LossStreak()
+    for number in (1, 2):
+        assert not streak.follow(traded(f"in{number}", Side.BUY, (100, 1000)))
+        assert streak.follow(traded(f"out{number}", Side.SELL, (99, 999)))
+    assert streak.in_a_row == 2
+
+
 def test_fees_lose_and_a_gain_ends_the_streak() -> None:
     """A trip that its fees turn into a loss counts as one, an even one does not, and a fill counts once."""
     streak = LossStreak([traded("a", Side.BUY, (100, 1), fee="1")])
