@@ -103,7 +103,7 @@ async def backfill(
     await publish_table(
         "backfill", [asdict(line) for line in done], f"{interval} bars fetched into {settings.lake_root}"
     )
-    await _tell_written(settings.lake_root, source, interval, first, last, done)
+    await _tell_written(settings.lake_root, source, interval, _written(parts, results), done)
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures and all(line.error for line in done):
         raise failures[0]
@@ -145,16 +145,26 @@ async def _show_plan(
     await publish_table("backfill-plan", planned.rows(), planned.summary())
 
 
+def _written(parts: list[tuple[str, datetime, datetime]], results: list[Any]) -> list[tuple[datetime, datetime]]:
+    """Return the months with new or restated bars: an hourly run writes to one of the many that it looks at."""
+    return [
+        (begin, stop)
+        for (_, begin, stop), found in zip(parts, results, strict=True)
+        if not isinstance(found, BaseException) and (found.rows_new or found.rows_revised)
+    ]
+
+
 async def _tell_written(
-    lake_root: str, source: str, interval: str, first: datetime, last: datetime, done: list[Backfilled]
+    lake_root: str, source: str, interval: str, months: list[tuple[datetime, datetime]], done: list[Backfilled]
 ) -> None:
     """Tell Prefect which bars are new, so that quality judges them; a run that wrote nothing tells nothing."""
-    written = [line for line in done if line.rows_new or line.rows_revised]
-    if not written:
+    if not months:
         return
+    written = [line for line in done if line.rows_new or line.rows_revised]
     new, revised = sum(line.rows_new for line in written), sum(line.rows_revised for line in written)
     facts = {"symbols": len(written), "rows_new": new, "rows_revised": revised}
     await record_asset(lake_root, f"klines/{interval}", [f"vendor://{source.replace(':', '/')}"], **facts)
+    first, last = min(begin for begin, _ in months), max(stop for _, stop in months)
     tell_bars_written([line.symbol for line in written], interval, first, last)
 
 

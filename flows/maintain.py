@@ -39,7 +39,7 @@ class Maintained:
     touched_runs: list[str]
 
 
-@flow(name="maintain")
+@flow(name="maintain", flow_run_name="maintain the lake")
 async def maintain(
     keep_days: Annotated[int, Field(ge=0, le=3650, description="Days that any moment stays readable.")] = 7,
     resample_from: IntervalName = "1m",

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -25,10 +26,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Running, Scheduled, StateType
 
 from flows.automations import JUDGE, TAG, apply, declared
-from flows.backfill import backfill
+from flows.backfill import _written, backfill
 from flows.events import BARS_WRITTEN, asset_key, tell_bars_written, tell_halted, tell_partitions_rejected
 from flows.quality import quality
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, TransientError
 from tasks.simulator.market import generated
 from tests.flows.market import trading
 
@@ -274,3 +275,12 @@ async def test_a_wrong_block_or_no_deployment_is_named(applied: list[str]) -> No
     async with get_client() as client:
         with pytest.raises(ConfigurationError, match="KLINEHOUSE_ALERT_BLOCK"):
             await apply(client, "slack-webhook/nobody")
+
+
+def test_only_months_with_new_bars_are_told_as_written() -> None:
+    """An hourly run looks at every month since 2024 and writes to one: quality judges that one, not all of them."""
+    january, february, march = (datetime(2025, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+    parts = [("BTCUSDT", january, february), ("BTCUSDT", february, march), ("ETHUSDT", january, february)]
+    nothing = SimpleNamespace(rows_new=0, rows_revised=0)
+    revised = SimpleNamespace(rows_new=0, rows_revised=1)
+    assert _written(parts, [nothing, revised, TransientError("away")]) == [(february, march)]
