@@ -16,6 +16,18 @@ START = datetime(2024, 3, 4, tzinfo=UTC)
 Make = Callable[..., pl.DataFrame]
 
 
+class TickingClock:
+    """A lake's clock: a second later at each question."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
 def sound_bars(
     count: int = 600, *, start: datetime = START, step: timedelta = timedelta(minutes=1), seed: int = 7
 ) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from tasks.quality.partition import check
 from tasks.quality.profile import check_bars
 from tasks.quality.task import check_partition
 from tasks.quality.thresholds import Thresholds, for_market
+from tests.quality.conftest import TickingClock
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 START = datetime(2024, 3, 4, tzinfo=UTC)
@@ -31,22 +32,10 @@ NOW = END + timedelta(hours=1)
 Make = Callable[..., pl.DataFrame]
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        """Return the set time, a second later each time."""
-        self.now += timedelta(seconds=1)
-        return self.now
-
-
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     """Return an empty lake an hour after the bars' end."""
-    return Lake(tmp_path / "lake", clock=Clock())
+    return Lake(tmp_path / "lake", clock=TickingClock(NOW))
 
 
 def _write(lake: Lake, bars: pl.DataFrame, symbol: str = "BTCUSDT") -> None:

@@ -18,6 +18,7 @@ from tasks.quality.plan import Market
 from tasks.quality.profiles import PROFILES, read_profiles
 from tasks.quality.thresholds import Thresholds
 from tasks.quality.whole_lake import check_lake
+from tests.quality.conftest import TickingClock
 
 HOUR = timedelta(hours=1)
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -30,22 +31,10 @@ ROW = pl.int_range(pl.len())
 Make = Callable[..., pl.DataFrame]
 
 
-class Clock:
-    """A clock that ticks a second a question."""
-
-    def __init__(self) -> None:
-        self.now = END + HOUR
-
-    def __call__(self) -> datetime:
-        """Return the time."""
-        self.now += timedelta(seconds=1)
-        return self.now
-
-
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     """Return an empty lake, an hour after February 2024."""
-    return Lake(tmp_path / "lake", clock=Clock())
+    return Lake(tmp_path / "lake", clock=TickingClock(END + HOUR))
 
 
 def _fill(lake: Lake, make_bars: Make, symbols: int = 2, **changes: pl.Expr) -> pl.DataFrame:
