@@ -38,10 +38,14 @@ def _words(entry: Entry) -> str:
         return "passed every control" if verdict.passed else f"refused by {verdict.refused_by}: {verdict.reason}"
     if entry.kind is Kind.SIGNAL and "signal" in body:
         return _signal(body)
+    if entry.kind is Kind.DAY:
+        agreed = "all agrees" if body["agreed"] else f"differing: {', '.join(body['differing'])}"
+        return f"{body['day']}: profit {body['profit']:+.2f}, fees {body['fees']:.2f}, {body['fills']} fills, {agreed}"
     if entry.kind is Kind.DATA:
         count = f", {body['bars']} bars" if "bars" in body else ", after this was decided"
         return f"{body.get('cause', 'data')} of {body.get('symbol', '')}{count}"
-    return ", ".join(f"{name} {_plain(value)}" for name, value in body.items() if name != "values")
+    hidden = ("values", "report") if entry.kind in (Kind.ACCOUNT, Kind.LIMITS, Kind.RISK) else ("values",)
+    return ", ".join(f"{name} {_plain(value)}" for name, value in body.items() if name not in hidden)
 
 
 def _signal(body: dict[str, Any]) -> str:

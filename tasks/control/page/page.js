@@ -160,12 +160,15 @@ function meter({ name, used, limit }) {
   return make("div", {}, row(name, `${shown} of ${whole(counted ? limit : 100 * limit)}${counted ? "" : " %"}`), svg);
 }
 
-function orderRow(one) {
+// A reason stands beneath its order, across the table: in a column of its own it would be cut off.
+function orderRows(one) {
   const status = one.status.replaceAll("_", " ") + (one.pending === "none" ? "" : `, ${one.pending} asked`);
-  return make("tr", { title: `${one.id} · ${one.signal}` },
+  const row = make("tr", { title: `${one.id} · ${one.signal}`, class: one.reason ? "told" : "" },
     text(one.symbol), side(one.side), figure(one.quantity), text(one.limit_price === null ? one.type : `limit ${price(one.limit_price)}`),
     figure(one.filled), make("td", { class: "num" }, price(one.average_price)),
-    make("td", {}, make("span", { class: `status ${one.status}` }, status), one.reason ? make("div", { class: "faint" }, one.reason) : ""), text(one.strategy));
+    make("td", {}, make("span", { class: `status ${one.status}` }, status)), text(one.strategy));
+  if (!one.reason) return [row];
+  return [row, make("tr", { class: "why" }, make("td", { colspan: ORDER_COLUMNS.length, class: "faint" }, one.reason))];
 }
 
 const ORDER_COLUMNS = [["symbol"], ["side"], ["quantity", "num"], ["type"], ["filled", "num"], ["at", "num"], ["status"], ["strategy"]];
@@ -199,10 +202,10 @@ function trade(trading) {
     "Nothing was traded yet.");
   table("strategies", [["symbol"], ["strategy"], ["wants"], ["bars", "num"], ["signals", "num"], ["last signal"]],
     trading.strategies.map((one) => make("tr", {}, text(one.symbol), text(`${one.strategy} ${one.interval}`), text(one.broken || one.wants, one.broken ? "loss" : ""),
-      figure(one.bars, 0), figure(one.signals, 0), text(one.last_signal.split("|").slice(2).join(" ").replace("+00:00", "") || "–"))),
+      text(one.restated ? `${whole(one.bars)}, ${whole(one.restated)} corrected` : whole(one.bars), "num"), figure(one.signals, 0), text(one.last_signal.split("|").slice(2).join(" ").replace("+00:00", "") || "–"))),
     "No strategy: the flow watches, and the desk stands ready.");
-  table("working", ORDER_COLUMNS, trading.working.map(orderRow), "No order is open.");
-  table("orders", ORDER_COLUMNS, trading.orders.map(orderRow), "No order has ended yet.");
+  table("working", ORDER_COLUMNS, trading.working.flatMap(orderRows), "No order is open.");
+  table("orders", ORDER_COLUMNS, trading.orders.flatMap(orderRows), "No order has ended yet.");
   table("fills", [["time"], ["symbol"], ["side"], ["quantity", "num"], ["price", "num"], ["fee", "num"]],
     trading.fills.map((one) => make("tr", { title: one.id }, text(clock(one.at_ms)), text(one.symbol), side(one.side), figure(one.quantity), make("td", { class: "num" }, price(one.price)), figure(one.fee, 4))),
     "Nothing was filled yet.");
