@@ -161,6 +161,8 @@ def test_every_ending_is_clean(how: str, tmp_path: Path, orchestrated: str) -> N
     with single_instance(tmp_path / "state" / "live.lock"):
         pass
     assert Lake(tmp_path / "lake").exists("live/depth")
+    with get_client(sync_client=True) as client:
+        assert "day-paper" in {one.key for one in client.read_artifacts()}  # what the day came to
     journal = tmp_path / "state" / "journal.db"
     assert stat.S_IMODE(journal.stat().st_mode) == 0o600
     with Journal(journal) as opened:  # checks every line

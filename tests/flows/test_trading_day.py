@@ -11,6 +11,7 @@ import pytest
 from msgspec import structs
 
 from flows.live_day import told_day
+from flows.live_words import told
 from flows.trading_day import CashBook, DayBook
 from tasks.broker.port import Account
 from tasks.journal.entries import Entry, Kind, encode
@@ -191,6 +192,8 @@ def test_a_report_reads_well(change: Callable[[dict], dict], said: str) -> None:
     book = DayBook(journal, CashBook(journal, "paper", D(1)))
     book.begin(NOON, Account(D(9), D(9), {}))
     report = book.report(Account(D(10), D(10), {"BTC": D("0.50")}, D(10)), {}, "", ended=True)
+    line = told(NOON, Entry(Kind.DAY, body=report))["text"]
+    assert line == "2026-03-02: profit +1.00, fees 0.00, 0 fills, all agrees"
     text = told_day("paper", change(report))
     assert said in text
     assert "# paper: 2026-03-02\n" in text
