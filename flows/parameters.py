@@ -23,6 +23,8 @@ EndDay = Annotated[
 StrategyName = Annotated[
     str, Field(description="Strategy to search.", json_schema_extra={"enum": list(strategy_names())})
 ]
+#: Not optional but empty by default: Prefect has no field to type a dictionary into that may be None as well.
+Grid = Annotated[dict[str, list[float]], Field(description="Values to try for each parameter.")]
 Source = Annotated[
     str,
     Field(

@@ -13,6 +13,7 @@ from flows.features import FeatureNames, features
 from flows.parameters import (
     DEFAULT_START,
     EndDay,
+    Grid,
     IntervalName,
     Seed,
     Source,
@@ -63,7 +64,7 @@ async def research(
     start: StartDay = DEFAULT_START,
     end: EndDay = None,
     strategy: StrategyName = "ma_crossover",
-    grid: dict[str, list[float]] | None = None,
+    grid: Grid = {},  # noqa: B006  (never written to)
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
     search: Search = Search(),  # noqa: B008  (frozen)
@@ -80,7 +81,7 @@ async def research(
         start: First UTC day.
         end: First UTC day no longer wanted; empty for up to the newest closed bar.
         strategy: Strategy to search.
-        grid: Values to try for each parameter; empty for the strategy's own grid.
+        grid: Values to try for each parameter, such as {"fast": [10, 20]}; empty for the strategy's own grid.
         costs: What trading costs; never free by default.
         windows: How the sample is cut into train and test parts.
         search: Every combination, random ones, or those that Optuna asks for.

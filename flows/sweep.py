@@ -12,6 +12,7 @@ from flows.events import record_asset
 from flows.parameters import (
     DEFAULT_START,
     EndDay,
+    Grid,
     IntervalName,
     LakeVersion,
     Seed,
@@ -40,7 +41,7 @@ async def sweep(
     start: StartDay = DEFAULT_START,
     end: EndDay = None,
     strategy: StrategyName = "ma_crossover",
-    grid: dict[str, list[float]] | None = None,
+    grid: Grid = {},  # noqa: B006  (never written to)
     costs: Costs = Costs(),  # noqa: B008  (frozen)
     windows: WindowPlan = WindowPlan(),  # noqa: B008  (frozen)
     search: Search = Search(),  # noqa: B008  (frozen)
@@ -55,7 +56,7 @@ async def sweep(
         start: First UTC day.
         end: First UTC day no longer wanted; empty for up to the newest closed bar.
         strategy: Strategy to search.
-        grid: Values to try for each parameter; empty for the strategy's own grid.
+        grid: Values to try for each parameter, such as {"fast": [10, 20]}; empty for the strategy's own grid.
         costs: What trading costs; never free by default.
         windows: How the sample is cut into train and test parts.
         search: Every combination, random ones, or those that Optuna asks for.
@@ -75,7 +76,7 @@ async def sweep(
                 symbol=symbol,
                 interval=interval,
                 strategy=strategy,
-                grid=grid,
+                grid=grid or None,
                 costs=costs,
                 windows=windows,
                 start=first,
