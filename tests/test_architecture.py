@@ -39,6 +39,7 @@ DOORS = {
     "numba": (
         "tasks/features/kernels.py",
         "tasks/features/kernels/",
+        "tasks/exchange/rows.py",
         "tasks/strategies/",
         "tasks/sweep/engine/",
         "tasks/sweep/events.py",

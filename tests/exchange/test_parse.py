@@ -6,11 +6,8 @@ import json
 import math
 from datetime import date, datetime, time, timedelta
 
-import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lake.schema import BARS
 from tasks.errors import ProtocolError, TransientError, UnknownSymbolError
@@ -37,27 +34,6 @@ def test_a_missing_quote_volume_is_null() -> None:
     for bar in bars:
         del bar["quote_volume"]
     assert read(body(bars), bars=20).bars["quote_volume"].to_list() == [None] * 20
-
-
-@given(
-    st.lists(st.tuples(st.floats(), st.floats(), st.floats() | st.none()), min_size=20, max_size=20),
-    st.sampled_from([0, START.timestamp()]),
-)
-def test_a_page_holds_the_very_bits_of_its_bars(values: list[tuple[float, float, float | None]], begin: float) -> None:
-    """However a page is laid out on its way into columns, each bar has the values that were decoded, bit for bit."""
-    bars = [
-        parse.Kline(int(begin) * 1_000 + minute * 60_000, price, price, -price, price, volume, quote)
-        for minute, (price, volume, quote) in enumerate(values)
-    ]
-
-    frame = parse._frame(bars)
-    assert frame.schema == pl.Schema(BARS)
-    assert frame["timestamp"].to_physical().to_list() == [bar.time * 1_000 for bar in bars]
-    for column in frame.get_columns()[1:]:
-        decoded = [getattr(bar, column.name) for bar in bars]
-        assert column.is_null().to_list() == [value is None for value in decoded]
-        held = np.array([0.0 if value is None else value for value in decoded])
-        assert column.fill_null(0.0).to_numpy().tobytes() == held.tobytes()
 
 
 @pytest.mark.parametrize("blank", [None, "", "NaN"])
