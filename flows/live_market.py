@@ -15,7 +15,6 @@ from tasks.broker.matching import exact
 from tasks.orders.account import Market
 from tasks.orders.collar import PriceWindow
 from tasks.strategies.book_gate import BookView
-from tasks.stream.book import level_faults
 from tasks.stream.desk import Desk, Seat
 from tasks.stream.messages import Depth, Ticker, Trade
 
@@ -97,7 +96,7 @@ class TradedDesk(Desk):
         self._remember(seat)
         if self._paper is None:
             return
-        if not level_faults(message.bids, message.asks):
+        if seat.book.is_sound:
             self._paper.on_book(symbol, message.bids, message.asks, from_ms(message.timestamp))
 
     def take_trades(self, trades: Iterable[tuple[str, Trade, float]]) -> None:

@@ -193,7 +193,8 @@ class OrderDesk:
     async def _trade(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             consumer = group.create_task(self._core.consume(group))
-            workers = [group.create_task(self._reports.listen()), group.create_task(self._tick())]
+            beside = (self._reports.listen(), self._tick(), self._core.journal.keep_log_short())
+            workers = [group.create_task(one) for one in beside]
             self._core.put(Priority.HALT, self._recover)
             await stop.wait()
             await self._drain()
@@ -341,6 +342,7 @@ class OrderDesk:
     async def _look_after(self) -> None:
         self._ticking = False
         self._heartbeat.beat()
+        self.book()  # values what is held, so that an order need not wait for that
         await self._doubts.resolve()
         if self.halted_for:
             await self._cancel_all()

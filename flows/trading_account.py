@@ -18,6 +18,8 @@ from tasks.orders.order import ZERO, Order, OrderRequest
 from tasks.orders.risk import next_state
 
 _MINUTE_S = 60.0
+#: What is held is valued at prices of at most this age; an order's own symbol is asked for anew.
+_VALUED_S = 1.0
 #: Orders refused for their rate within a minute: no strategy that is well asks so often.
 _RAN_AWAY = 3
 
@@ -60,6 +62,7 @@ class Exposure:
         self._peak, self._day, self._day_equity = ZERO, date.min, ZERO
         self._orders: deque[tuple[float, str, str]] = deque()
         self._streak = LossStreak()
+        self._prices: dict[str, tuple[float, Decimal | None]] = {}
         self._troubles: deque[float] = deque()
         self._refused: deque[float] = deque(maxlen=_RAN_AWAY)
 
@@ -126,7 +129,7 @@ class Exposure:
         while self._orders and now_s - self._orders[0][0] >= _MINUTE_S:
             self._orders.popleft()
         symbols = {*positions, *(order.request.symbol for order in orders)}
-        prices = {symbol: self._market(symbol).reference_price for symbol in symbols}
+        prices = {symbol: self._price(symbol, now_s) for symbol in symbols}
         return Book(
             state,
             self.equity,
@@ -138,3 +141,9 @@ class Exposure:
             self._peak,
             self._streak.in_a_row,
         )
+
+    def _price(self, symbol: str, now_s: float) -> Decimal | None:
+        known = self._prices.get(symbol)
+        if known is None or not 0 <= now_s - known[0] < _VALUED_S:
+            known = self._prices[symbol] = (now_s, self._market(symbol).reference_price)
+        return known[1]

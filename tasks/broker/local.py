@@ -30,6 +30,7 @@ from tasks.broker.port import (
     ThrottledError,
 )
 from tasks.broker.private import PrivateStream
+from tasks.broker.prompt import PromptRequest
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import ZERO, OrderRequest, TimeInForce
@@ -187,6 +188,8 @@ class LocalBroker:
                 self._settings.url,
                 headers={"X-API-Key": self._settings.key.get_secret_value()},
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
+                request_class=PromptRequest,
+                cookie_jar=aiohttp.DummyCookieJar(),
             )
         async with self._http.request(method, path, json=body, params=query, allow_redirects=False) as reply:
             return read_answer(reply.status, await reply.read())

@@ -13,15 +13,15 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, NoReturn, Self
 
 from tasks.errors import ConfigurationError, DataError
+from tasks.journal.disk import DiskThread, keep_log_short
 from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
 from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_last, read_lines, recover
 from tasks.journal.state import Change, Draft, State
@@ -66,7 +66,7 @@ class Journal:
         self._head = (0, FIRST_HASH)
         self._lock: IO[str] | None = None
         self._database: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._thread = DiskThread()
         self._turn = asyncio.Lock()
         self._broken = ""
 
@@ -99,7 +99,7 @@ class Journal:
 
     def close(self) -> None:
         """Finish the commit under way, close the database and let go of the lock."""
-        self._thread.shutdown(wait=True)
+        self._thread.close()
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -119,15 +119,18 @@ class Journal:
         """
         async with self._turn:
             begun = self._begin(entries)
-            ending = asyncio.get_running_loop().run_in_executor(self._thread, self._end)
+            durable = self._thread.do(self._end)
             try:
-                await asyncio.shield(ending)
-            except asyncio.CancelledError:  # the next turn must not begin inside this transaction
-                await asyncio.wait([ending])
-                if ending.exception() is None:
+                await durable
+            except asyncio.CancelledError:
+                if durable.exception() is None:
                     self._keep(begun)
                 raise
             return self._keep(begun)
+
+    async def keep_log_short(self) -> NoReturn:
+        """Move what the write-ahead log holds into the database, for ever, so that no commit has to."""
+        await keep_log_short(self._connect(self.path))
 
     def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
         """Write entries durably from this thread; see `commit`."""

@@ -206,8 +206,11 @@ def _repeated(q: _Question) -> str:
 
 
 def _rate(q: _Question) -> str:
+    limits, symbol, strategy = q.limits, q.request.symbol, q.request.strategy
+    least = min(limits.strategy_orders_per_minute, limits.symbol_orders_per_minute, limits.orders_per_minute)
+    if len(q.book.recent_orders) < least:
+        return ""
     recent = [one for one in q.book.recent_orders if q.now_s - one[0] < 60]
-    symbol, strategy = q.request.symbol, q.request.strategy
     counted = (
         (f" of {strategy}", sum(one[2] == strategy for one in recent), q.limits.strategy_orders_per_minute),
         (f" of {symbol}", sum(one[1] == symbol for one in recent), q.limits.symbol_orders_per_minute),

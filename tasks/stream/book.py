@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import islice
+from operator import ge, le
 
 from tasks.stream.messages import Depth, Level
 
@@ -97,7 +99,7 @@ def microprice(bid: float, bid_size: float, ask: float, ask_size: float) -> floa
 class Book:
     """The latest snapshot of one symbol. Snapshots replace; nothing is ever merged across messages or connections."""
 
-    __slots__ = ("_late", "_policy", "_received", "_warm", "degraded", "gap", "snapshot", "symbol")
+    __slots__ = ("_late", "_policy", "_received", "_unsound", "_warm", "degraded", "gap", "snapshot", "symbol")
 
     def __init__(self, symbol: str, policy: BookPolicy) -> None:
         self.symbol = symbol
@@ -108,12 +110,19 @@ class Book:
         self._received = -math.inf
         self._warm = 0
         self._late = False
+        self._unsound: list[Fault] = []
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the levels of the last snapshot make sense, whatever its age."""
+        return not self._unsound
 
     def apply(self, depth: Depth, now: float) -> None:
         """Replace the book by a snapshot received at `now`."""
         before = self.snapshot
         self._late = before is not None and depth.timestamp < before.timestamp
         self.snapshot = depth
+        self._unsound = level_faults(depth.bids, depth.asks)
         self._received = now
         self._warm += 1
 
@@ -169,18 +178,31 @@ class Book:
             found.append(Fault.OLD)
         if self._late:
             found.append(Fault.OUT_OF_ORDER)
-        return found + level_faults(depth.bids, depth.asks)
+        return found + self._unsound
 
 
 def level_faults(bids: list[Level], asks: list[Level]) -> list[Fault]:
     """Return what is wrong with a snapshot's levels, whatever its age."""
     if not bids or not asks:
         return [Fault.THIN]
-    if any(not (0.0 < price < math.inf and 0.0 < size < math.inf) for side in (bids, asks) for price, size in side):
+    if not (_is_sound(bids) and _is_sound(asks)):
         return [Fault.BAD_LEVEL]
     found = []
-    if any(a[0] <= b[0] for a, b in pairwise(bids)) or any(a[0] >= b[0] for a, b in pairwise(asks)):
+    if _has_pair(le, bids) or _has_pair(ge, asks):
         found.append(Fault.UNSORTED)
     if bids[0][0] >= asks[0][0]:
         found.append(Fault.CROSSED)
     return found
+
+
+def _is_sound(side: list[Level]) -> bool:
+    for price, size in side:  # noqa: SIM110  (twice as fast as `all`, for every book of the stream)
+        if not (0.0 < price < math.inf and 0.0 < size < math.inf):
+            return False
+    return True
+
+
+def _has_pair(compare: Callable[[float, float], bool], side: list[Level]) -> bool:
+    """Return whether any price compares so with the next one."""
+    prices = [price for price, _ in side]
+    return any(map(compare, prices, islice(prices, 1, None)))
