@@ -16,7 +16,6 @@ import structlog
 from prefect import Flow, Task
 from prefect.artifacts import (
     Artifact,
-    acreate_link_artifact,
     acreate_markdown_artifact,
     acreate_progress_artifact,
     acreate_table_artifact,
@@ -160,11 +159,8 @@ async def publish_markdown(key: str, text: str, description: str) -> None:
 
 
 async def publish_file(key: str, path: str, description: str, text: str | None = None) -> None:
-    """Publish a link to a file that this run wrote, under the file's name or other words."""
-    await publish_link(key, Path(path).as_uri(), text or Path(path).name, description)
-
-
-async def publish_link(key: str, address: str, text: str, description: str) -> None:
-    """Publish a link artifact of this run."""
-    if is_orchestrated():
-        await acreate_link_artifact(key=key, link=address, link_text=text, description=description)
+    """Publish a file that this run wrote: a link under the file's name or other words, and its path to copy."""
+    file = Path(path)
+    # A browser follows no link from a server's page to a file.
+    words = f"[{text or file.name}]({file.as_uri()})\n\nCopy the path into the browser's address line:\n\n`{file}`\n"
+    await publish_markdown(key, words, description)
