@@ -110,25 +110,25 @@ class Book:
         self._received = -math.inf
         self._warm = 0
         self._late = False
-        self._unsound: list[Fault] = []
+        self._unsound: list[Fault] | None = []
 
     @property
     def is_sound(self) -> bool:
         """Whether the levels of the last snapshot make sense, whatever its age."""
-        return not self._unsound
+        return not self._level_faults()
 
     def apply(self, depth: Depth, now: float) -> None:
         """Replace the book by a snapshot received at `now`."""
         before = self.snapshot
         self._late = before is not None and depth.timestamp < before.timestamp
         self.snapshot = depth
-        self._unsound = level_faults(depth.bids, depth.asks)
+        self._unsound = None
         self._received = now
         self._warm += 1
 
     def begin_gap(self) -> None:
         """Forget the snapshot: what happens now is not known."""
-        self.gap, self.snapshot, self._warm = True, None, 0
+        self.gap, self.snapshot, self._unsound, self._warm = True, None, [], 0
 
     def end_gap(self) -> None:
         """Trust snapshots again, after the warm-up."""
@@ -178,7 +178,14 @@ class Book:
             found.append(Fault.OLD)
         if self._late:
             found.append(Fault.OUT_OF_ORDER)
-        return found + self._unsound
+        return found + self._level_faults()
+
+    def _level_faults(self) -> list[Fault]:
+        """Judge the levels of a snapshot once, when somebody first asks."""
+        if self._unsound is None:
+            assert self.snapshot is not None  # noqa: S101  (only a snapshot leaves them unjudged)
+            self._unsound = level_faults(self.snapshot.bids, self.snapshot.asks)
+        return self._unsound
 
 
 def level_faults(bids: list[Level], asks: list[Level]) -> list[Fault]:
