@@ -92,7 +92,7 @@ proof-orders: install ## 1,000 kills of the order desk for two classes of broker
 proof-parity: install ## clean days traded alike on three paths, and seven injected causes named (SEEDS=20 periods each)
 	@$(BIN)/python -m benchmarks.proof_parity $(or $(SEEDS),20)
 
-proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour; INPUTS=20000 for minutes)
+proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour and a half; INPUTS=20000 for minutes)
 	@POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.fuzz --inputs $(or $(INPUTS),1000000)
 
 proof-lifecycles: install ## 10,000 random histories of orders against a slow reference, 151,200 orders of arrival
