@@ -10,6 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import structlog
@@ -124,6 +125,33 @@ def compare(run_ids: list[str], *, root: str | None = None) -> None:
 
     settings = load()
     print(write_comparison.fn(root or settings.lake_root, run_ids, str(settings.report_dir)))
+
+
+report = App(name="report", help="The page of a finished sweep.")
+app.command(report)
+
+
+@report.command(name="open")
+def open_report(run_id: str | None = None, *, browser: bool = True, root: str | None = None) -> None:
+    """Write the page of a finished sweep from the lake, print where it is, and open it in the browser.
+
+    Args:
+        run_id: Which; the newest where it is left out.
+        browser: Whether to open it; without a browser on this machine it is only written.
+        root: Folder or s3:// address of the lake; the setting KLINEHOUSE_LAKE_ROOT where it is left out.
+    """
+    import webbrowser
+
+    from flows.settings import load
+    from tasks.report.task import write_report
+    from tasks.sweep.store import newest_run
+
+    settings = load()
+    lake_root = root or settings.lake_root
+    page = write_report.fn(lake_root, run_id or newest_run(_lake(lake_root)), str(settings.report_dir))
+    print(page)
+    if browser and not webbrowser.open(Path(page).resolve().as_uri()):
+        print("no browser found on this machine; open the page above in one", file=sys.stderr)
 
 
 @app.command(name="doctor")

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from flows.adhoc import flow
+from flows.board import Board
 from flows.events import record_asset
 from flows.parameters import (
     DEFAULT_START,
@@ -23,7 +24,6 @@ from flows.parameters import (
     span,
 )
 from flows.settings import load
-from flows.standings import Board
 from flows.steps import Progress, is_orchestrated, publish_table, step
 from flows.vendor import calendar_of
 from lake.store import Lake

@@ -17,6 +17,7 @@ import polars as pl
 
 from lake.schema import TIMESTAMP
 from lake.store import Lake
+from tasks.errors import InputError
 from tasks.sweep import result
 from tasks.sweep.result import SweepResult
 from tasks.sweep.runs import read_run, run_rows, write_run
@@ -64,6 +65,20 @@ def load(lake: Lake, run_id: str) -> SweepResult:
         trades=run_rows(lake, TRADES, run_id).sort("sample", "entry_timestamp").select(list(result.TRADES)),
         extras={name: pl.read_json(io.StringIO(text)) for name, text in json.loads(row["extras"]).items()},
     )
+
+
+def newest_run(lake: Lake) -> str:
+    """Return the run that finished last.
+
+    Raises:
+        InputError: The lake has no run.
+    """
+    runs = (
+        lake.scan(RUNS).sort("finished_at", nulls_last=False).select("run_id").collect() if lake.exists(RUNS) else None
+    )
+    if runs is None or not runs.height:
+        raise InputError(f"sweep: expected a run in {RUNS}, found none; `klinehouse sweep` or `research` makes one")
+    return runs["run_id"][-1]
 
 
 def read_trials(lake: Lake, symbol: str, interval: str, strategy: str) -> dict[str, float]:
