@@ -193,7 +193,7 @@ class OrderDesk:
     async def _trade(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             consumer = group.create_task(self._core.consume(group))
-            beside = (self._reports.listen(), self._tick(), self._core.journal.keep_log_short())
+            beside = (self._reports.listen(), self._tick())
             workers = [group.create_task(one) for one in beside]
             self._core.put(Priority.HALT, self._recover)
             await stop.wait()

@@ -1,4 +1,4 @@
-"""Waiting for the disk beside the event loop: one thread for the commits, and the log emptied where no order waits.
+"""Waiting for the disk beside the event loop: one thread for the commits.
 
 An executor would do, but takes three turns of the loop to say that something is done; with ticks in each of them that
 is a millisecond of an order's way.
@@ -7,19 +7,10 @@ is a millisecond of an order's way.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NoReturn
-
-import structlog
-
-log = structlog.get_logger(__name__)
-
-#: SQLite empties the log by itself inside the commit that brings it to a thousand pages; a busy desk writes half of
-#: that in a second.
-EMPTY_EVERY_S = 1.0
+from typing import Any
 
 
 class Done(asyncio.Future[None]):
@@ -67,25 +58,3 @@ class DiskThread:
             except BaseException as found:  # noqa: BLE001  (told to whoever waits)
                 error = found
             done.get_loop().call_soon_threadsafe(done.settle, error)
-
-
-async def keep_log_short(database: sqlite3.Connection) -> NoReturn:
-    """Move what the write-ahead log holds into the database, for ever, on a connection of its own; then close that.
-
-    No commit waits for it. One that another connection holds up is left to the next time, and to SQLite itself.
-    """
-    thread = DiskThread()
-    try:
-        while True:
-            await asyncio.sleep(EMPTY_EVERY_S)
-            try:
-                await thread.do(lambda: _empty(database))
-            except sqlite3.Error as error:  # the log only stays longer; what ails the disk, the next commit finds
-                log.warning("journal.log_kept", error=f"{type(error).__name__}: {error}")
-    finally:
-        thread.close()
-        database.close()
-
-
-def _empty(database: sqlite3.Connection) -> None:
-    database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, Self
 
 from tasks.errors import ConfigurationError, DataError
-from tasks.journal.disk import DiskThread, keep_log_short
+from tasks.journal.disk import DiskThread
 from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
 from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_last, read_lines, recover
 from tasks.journal.state import Change, Draft, State
@@ -127,10 +127,6 @@ class Journal:
                     self._keep(begun)
                 raise
             return self._keep(begun)
-
-    async def keep_log_short(self) -> NoReturn:
-        """Move what the write-ahead log holds into the database, for ever, so that no commit has to."""
-        await keep_log_short(self._connect(self.path))
 
     def commit_now(self, entries: Sequence[Entry]) -> list[Change]:
         """Write entries durably from this thread; see `commit`."""
