@@ -44,6 +44,7 @@ from tasks.stream.policy import SessionPolicy
 from tasks.stream.service import StreamService
 from tasks.stream.session import Session
 from tasks.stream.socket import Endpoint
+from tasks.stream.way import Way
 
 SYMBOLS = [f"S{number:02}USDT" for number in range(50)]
 RATE, SIGNALS_A_SECOND = 5_000, 20
@@ -92,14 +93,18 @@ async def _within(sender: Wire, market: Wire, folder: Path, work: Callable[[Benc
     )
     books = SignalDesk(SYMBOLS, DeskPolicy(), recorder=None, on_alert=lambda alert: None, to_wall_ms=session.wall_ms)
     address = f"127.0.0.1:{sender.address}"
+    way = Way()
     service = StreamService(
         session,
         Endpoint(f"ws://{address}/v1/realtime", f"http://{address}", SecretStr("k")),
         books,
         max_trades=QUEUED,
+        way=way,
     )
     with Journal(folder / "orders.sqlite") as journal:
-        desk = OrderDesk(journal, broker, account="bench", limits=LIMITS, market=lambda symbol: known, clock=clock)
+        desk = OrderDesk(
+            journal, broker, account="bench", limits=LIMITS, market=lambda symbol: known, clock=clock, way=way
+        )
         bench = Bench(desk, service, {})
 
         def on_signal(symbol: str, number: int) -> None:

@@ -125,6 +125,7 @@ class LiveDesk:
             refill=self._refill,
             listeners=[self._hear],
             observer=self._mirror.put,
+            way=self.trading.way,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

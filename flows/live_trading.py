@@ -29,6 +29,7 @@ from tasks.orders.account import Limits, Market, TradingState
 from tasks.orders.identity import client_order_id
 from tasks.orders.order import Status
 from tasks.strategies.book_gate import BookView
+from tasks.stream.way import Way
 
 log = structlog.get_logger("flows.live")
 
@@ -64,7 +65,7 @@ class LiveTrading:
     ) -> None:
         self._account, self._market, self._switch, self._call = account, market, switch, call
         self._book = book
-        self.view = AccountView(account, market)
+        self.view, self.way = AccountView(account, market), Way()
         self._days: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.desk = OrderDesk(
             account.journal,
@@ -79,6 +80,7 @@ class LiveTrading:
             operator=_login(),
             cancel_at_stop=True,
             pace=pace or (_PAPER_PACE if account.paper else _EXCHANGE_PACE),
+            way=self.way,
         )
         self.strategies: Strategies | None = None
 

@@ -37,6 +37,7 @@ from tasks.orders.lifecycle import Applied
 from tasks.orders.order import Order, OrderRequest, Pending, Status
 from tasks.orders.risk import check
 from tasks.orders.states import Happening
+from tasks.stream.way import Way
 
 #: How long a stop waits for answers.
 DRAIN_S = 10.0
@@ -62,6 +63,7 @@ class OrderDesk:
         cancel_at_stop: Whether a stop cancels what is still open; orders that only reduce stay.
         pace: How often it looks after things by itself.
         step: What to do about an order in doubt; tests put broken rules here.
+        way: Taken while an order is decided and sent; the market data of the same loop makes way.
 
     Attributes:
         halted_for: Why everything stopped, empty while it has not.
@@ -84,8 +86,9 @@ class OrderDesk:
         cancel_at_stop: bool = False,
         pace: Pace | None = None,
         step: Callable[..., Step] = next_step,
+        way: Way | None = None,
     ) -> None:
-        self._core = Core(journal, broker, account, clock, failpoint, on_change)
+        self._core = Core(journal, broker, account, clock, failpoint, on_change, way)
         self._market, self._pace = market, pace or Pace()
         self._on_halt, self._cancel_at_stop, self._operator = on_halt, cancel_at_stop, operator
         self._exposure = Exposure(limits, market)

@@ -53,7 +53,7 @@ class Cancels:
             if now >= self._not_before.get(identifier, now):
                 self._not_before[identifier] = now + RETRY_S
                 self._core.failpoint("K11")
-                self._core.spawn(self._send(order.request))
+                self._core.spawn(self._send(order.request), first=True)
 
     async def _send(self, request: OrderRequest) -> None:
         identifier = request.client_order_id

@@ -19,6 +19,7 @@ from tasks.journal.journal import Journal
 from tasks.orders.lifecycle import Applied, Event
 from tasks.orders.order import Order
 from tasks.orders.states import Happening
+from tasks.stream.way import Way
 
 log = structlog.get_logger("flows.trading")
 
@@ -38,6 +39,10 @@ class Priority(IntEnum):
     REPLY = 2
     TICK = 3
     PROPOSAL = 4
+
+
+#: What goes before the ticks that wait to be looked at.
+_FIRST = (Priority.HALT, Priority.CANCEL, Priority.PROPOSAL)
 
 
 @dataclass(slots=True)
@@ -75,6 +80,7 @@ class Core:
         clock: The wall clock, UTC.
         failpoint: Called with the name of every point at which a crash must be survived.
         on_change: Hears of every order that changed, after it is durable.
+        way: Taken while something is decided and sent.
 
     Attributes:
         working: Every order that has not ended.
@@ -92,6 +98,7 @@ class Core:
         clock: Callable[[], datetime],
         failpoint: Callable[[str], None],
         on_change: Callable[[Order], None],
+        way: Way | None = None,
     ) -> None:
         self.journal, self.broker, self.account = journal, broker, account
         self.clock, self.failpoint, self._on_change = clock, failpoint, on_change
@@ -100,6 +107,7 @@ class Core:
         self.followers: list[Callable[[Applied], None]] = []
         self.errands: set[asyncio.Task[None]] = set()
         self.written: deque[tuple[datetime, Entry]] = deque(maxlen=_KEPT)
+        self._way = way or Way()
         self._queue: asyncio.PriorityQueue[tuple[int, int, Handler]] = asyncio.PriorityQueue()
         self._numbers = count()
         self._group: asyncio.TaskGroup | None = None
@@ -111,12 +119,22 @@ class Core:
 
     def put(self, priority: Priority, handler: Handler) -> None:
         """Have something handled once everything more urgent is."""
+        if priority in _FIRST:
+            self._way.take()
         self._queue.put_nowait((priority, next(self._numbers), handler))
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside the queue: talk to the broker. Whatever comes of it has to be put into the queue."""
+    def spawn(self, work: Coroutine[Any, Any, None], *, first: bool = False) -> None:
+        """Do something beside the queue: talk to the broker. Whatever comes of it has to be put into the queue.
+
+        Args:
+            work: What to do.
+            first: Whether it goes before the ticks that wait to be looked at.
+        """
         assert self._group is not None  # noqa: S101  (set before anything is handled)
         errand = self._group.create_task(work)
+        if first:
+            self._way.take()
+            errand.add_done_callback(lambda _: self._way.leave())
         self.errands.add(errand)
         errand.add_done_callback(self.errands.discard)
 
@@ -130,9 +148,13 @@ class Core:
         self._group = group
         while True:
             self._handling = False
-            _, _, handler = await self._queue.get()
+            priority, _, handler = await self._queue.get()
             self._handling = True
-            await handler()
+            try:
+                await handler()
+            finally:
+                if priority in _FIRST:
+                    self._way.leave()
 
     async def commit(self, *entries: Entry) -> list[Applied]:
         """Write entries durably, then tell who follows; returns what they did to orders."""

@@ -77,7 +77,7 @@ class Doubts:
             before: When it was sent the time before, where it was.
         """
         self._core.doubts[request.client_order_id] = Doubt(sent_at, decided_at, busy=True, before=before)
-        self._core.spawn(self._submit(request, sent_at))
+        self._core.spawn(self._submit(request, sent_at), first=True)
 
     async def recall(self) -> None:
         """Take up every order that an earlier process left without an answer, timed from its last intent to send."""

@@ -24,6 +24,7 @@ from tasks.stream.refill import Refill
 from tasks.stream.session import Session
 from tasks.stream.socket import Driver, Endpoint
 from tasks.stream.subscriptions import Topic
+from tasks.stream.way import Way
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class StreamService:
         refill: Fetches bars missed in gaps; None where nothing does.
         listeners: Called for every event of the session. Must not block.
         observer: Called for every message of a desired subscription: symbol, message. Must not block.
+        way: Who goes before the ticks; nobody where it is left out.
         clock: Monotonic seconds.
     """
 
@@ -58,6 +60,7 @@ class StreamService:
         refill: Refill | None = None,
         listeners: Iterable[Callable[[Event], None]] = (),
         observer: Callable[[str, Message], None] | None = None,
+        way: Way | None = None,
         max_trades: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +76,7 @@ class StreamService:
         self.loop_lag_s = 0.0
         self._listeners = tuple(listeners)
         self._observer = observer
+        self._way = way or Way()
         self._clock = clock
         self._arrived = asyncio.Event()
         self._writing: asyncio.Future[int] | None = None
@@ -164,9 +168,11 @@ class StreamService:
             await self._arrived.wait()
             self._arrived.clear()
             while not self.mailbox.empty:
+                await self._way.clear()
                 if trades := self.mailbox.take_trades(_TRADES_A_SLICE):  # first: books can wait, they conflate
                     self.desk.take_trades(trades)
                     await asyncio.sleep(0)  # whoever decides on trades goes before the books
+                    await self._way.clear()
                 await self._take_latest()
                 for gap in self.mailbox.take_gaps():
                     self._event(GapBegan(gap.channel, gap.symbol, gap.reason, gap.start))
@@ -179,6 +185,7 @@ class StreamService:
             self.desk.take(symbol, message, received)
             if self._clock() > until:
                 await asyncio.sleep(0)
+                await self._way.clear()
                 until = self._clock() + SLICE_S
 
     async def _tick(self) -> None:
