@@ -109,18 +109,3 @@ def test_files_go_in_and_out(run: Run, tmp_path: Path) -> None:
     assert "2 bars read: 2 new" in done.stdout, done.stderr
     assert "2 bars written" in run("export", "out.csv", "--symbol", "X.US", "--interval", "1d").stdout
     assert "2025-01-03" in (tmp_path / "out.csv").read_text()
-
-
-def test_the_newest_report_is_found_and_written(run: Run, tmp_path: Path) -> None:
-    """Without a run there is one clear line; after a sweep its page is written anew and its path printed."""
-    refused = run("report", "open", "--no-browser")
-    assert refused.returncode == 1
-    assert "expected a run in sweeps/runs, found none" in refused.stderr
-    days = ("BTCUSDT", "--interval", "1h", "--start", "2025-01-01", "--end", "2025-02-01", "--no-orchestration")
-    run("backfill", *days)
-    swept = run("sweep", *days, "--grid.fast", "5", "--grid.slow", "20", "30")
-    assert swept.returncode == 0, swept.stderr
-    opened = run("report", "open", "--no-browser")
-    assert opened.returncode == 0, opened.stderr
-    page = (tmp_path / opened.stdout.strip().splitlines()[-1]).read_text(encoding="utf-8")
-    assert "BTCUSDT" in page

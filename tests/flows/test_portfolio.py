@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.backfill import backfill
+from flows.cli import open_report
 from flows.portfolio import portfolio
 from flows.show import show
 from flows.sweep import sweep
@@ -36,6 +37,10 @@ def test_symbols_and_runs_become_portfolios(tmp_path: Path, capsys: pytest.Captu
         swept = asyncio.run(sweep.fn(SYMBOLS, "1h", FIRST, grid={"fast": [5], "slow": [20]}))
         runs, methods = [summary.run_id for summary in swept], ["inverse_volatility"]
         of_runs = asyncio.run(portfolio.fn(None, runs, "1h", FIRST, methods=methods, rebalance="1d", lookback=48))
+        open_report(browser=False)
+    newest = Path(capsys.readouterr().out.splitlines()[-1])
+    assert newest.is_relative_to(settings.report_dir)
+    assert swept[-1].run_id in newest.read_text(encoding="utf-8")
     lake = Lake(settings.lake_root)
     assert lake.scan("portfolio/runs").collect().height == 2
     assert of_symbols.summary.decisions == 56  # 59 days, the last of which cannot be filled, less two of looking back
@@ -52,3 +57,9 @@ def test_a_portfolio_of_nothing_is_refused() -> None:
     """One member, or costs that a rebalancing cannot keep, is one line that says what was expected."""
     with pytest.raises(InputError, match="expected two or more different symbols"):
         asyncio.run(portfolio.fn(["BTCUSDT"]))
+
+
+def test_without_a_run_there_is_no_report_to_open(tmp_path: Path) -> None:
+    """The error says what was looked for and what makes one."""
+    with pytest.raises(InputError, match="expected a run in sweeps/runs, found none"):
+        open_report(browser=False, root=str(tmp_path))
