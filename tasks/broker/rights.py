@@ -68,7 +68,7 @@ def _yes(value: Any) -> bool:
 
 
 _SAPI, _OKX = "sapiGetAccountApiRestrictions", "privateGetAccountConfig"
-#: Checked against the exchanges' documents, November 2026.
+#: By the documents of Binance, Coinbase and Bitfinex, by SDKs for Bybit, by common use for OKX; none was asked with a real key.
 QUESTIONS: dict[str, Question] = {
     "binance": Question(_SAPI, _binance),
     "binanceusdm": Question(_SAPI, _binance_futures),
