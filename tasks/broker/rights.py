@@ -68,7 +68,7 @@ def _yes(value: Any) -> bool:
 
 
 _SAPI, _OKX = "sapiGetAccountApiRestrictions", "privateGetAccountConfig"
-#: By the documents of Binance, Coinbase and Bitfinex, by SDKs for Bybit, by common use for OKX; none was asked with a real key.
+#: By the documents of Binance, Coinbase and Bitfinex, SDKs of Bybit, and common use for OKX. None was asked for real.
 QUESTIONS: dict[str, Question] = {
     "binance": Question(_SAPI, _binance),
     "binanceusdm": Question(_SAPI, _binance_futures),
