@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sqlite3
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -158,10 +157,7 @@ class Connection:
 
     def execute(self, statement: str, bindings: tuple[Any, ...] = ()) -> apsw.Cursor:
         """Run a statement."""
-        try:
-            return self._real.execute(statement, bindings)
-        except apsw.BusyError as error:  # the connection that empties the log finds the disk taken
-            raise sqlite3.OperationalError(str(error)) from error
+        return self._real.execute(statement, bindings)
 
     def executemany(self, statement: str, bindings: Iterable[tuple[Any, ...]]) -> apsw.Cursor:
         """Run a statement for every row."""

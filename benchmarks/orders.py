@@ -4,10 +4,10 @@
 
 Three processes over loopback: a sender of WebSocket frames, ours (stream service, desk, journal with every commit
 synced, broker adapter), and the local market that takes the orders. A tick's way is timed from the moment before its
-frame is sent to the moment its order's request has been read by the market. Books come at full rate and conflate; the
-ticks that are signals are trades, which do not: one without its order fails the run. A cancel is timed from the call
-that wants it to the moment the market has read its request, with so many trades waiting in the stream's mailbox
-whenever one is wanted.
+frame is sent to the moment the market has read its order's request off the socket. Books come at full rate and
+conflate; the ticks that are signals are trades, which do not: one without its order fails the run. A cancel is timed
+from the call that wants it to the moment the market has read its request, with so many trades waiting in the stream's
+mailbox whenever one is wanted.
 """
 
 from __future__ import annotations

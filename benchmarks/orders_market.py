@@ -87,8 +87,9 @@ def _pace(connection: socket.socket, ready: list[bytes], symbols: list[str], rat
             sent = due
         number = len(told)
         if passed * signals > number:
+            signal = _signal(symbols[number % len(symbols)], number)
             told[number] = time.perf_counter()
-            connection.sendall(_signal(symbols[number % len(symbols)], number))
+            connection.sendall(signal)
         time.sleep(_BURST_S)
     return told
 
@@ -100,25 +101,37 @@ def _signal(symbol: str, number: int) -> bytes:
 
 
 def take_orders(pipe: Connection, symbols: tuple[str, ...]) -> None:
-    """Serve the local market, and note when the request about each order was read; ``("arrivals",)`` returns that."""
+    """Serve the local market, and note when each request about an order came off its socket.
+
+    ``("arrivals",)`` returns that; what the market does with a request is its own time.
+    """
+    from aiohttp import web
+    from aiohttp.web_protocol import RequestHandler
+
     from tasks.simulator.clock import MarketClock
-    from tasks.simulator.desk import Desk
+    from tasks.simulator.entry import OrderEntry
     from tasks.simulator.market import generated
     from tasks.simulator.server import Simulator
 
     arrivals: dict[tuple[str, str], float] = {}
-    ticket, find = Desk.ticket, Desk.find
+    read: dict[int, float] = {}
+    data_received, place, cancel = RequestHandler.data_received, OrderEntry._place, OrderEntry._cancel
 
-    def noted_ticket(desk: Desk, payload: Any) -> Any:
-        arrivals["place", payload["client_order_id"]] = time.perf_counter()
-        return ticket(desk, payload)
+    def noted_data(connection: Any, data: bytes) -> None:
+        if data:  # the handler resumes reading with nothing
+            read[id(connection)] = time.perf_counter()
+        data_received(connection, data)
 
-    def noted_find(desk: Desk, key: str, query: Any, *, lagging: bool = True) -> Any:
-        if not lagging:  # a cancel looks its order up without delay
-            arrivals.setdefault(("cancel", query["client_order_id"]), time.perf_counter())
-        return find(desk, key, query, lagging=lagging)
+    async def noted_place(entry: OrderEntry, request: web.Request) -> web.StreamResponse:
+        arrivals["place", json.loads(await request.read())["client_order_id"]] = read[id(request.protocol)]
+        return await place(entry, request)
 
-    Desk.ticket, Desk.find = noted_ticket, noted_find  # type: ignore[method-assign]
+    async def noted_cancel(entry: OrderEntry, request: web.Request) -> web.StreamResponse:
+        arrivals.setdefault(("cancel", request.query["client_order_id"]), read[id(request.protocol)])
+        return await cancel(entry, request)
+
+    RequestHandler.data_received = noted_data  # type: ignore[method-assign]
+    OrderEntry._place, OrderEntry._cancel = noted_place, noted_cancel  # type: ignore[method-assign]
     start = datetime(2026, 3, 2, tzinfo=UTC)
     goods = generated(seed=7, symbols=symbols, start=start, end=start + timedelta(days=1))
     with Simulator(goods, plan="unlimited", now=MarketClock(start + timedelta(hours=1), speed=1)) as simulator:

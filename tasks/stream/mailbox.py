@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections import deque
 
+from msgspec import Struct
+
 from tasks.stream.events import GapEnded, GapReason
 from tasks.stream.messages import Depth, Ticker, Trade, Trades
 
 Latest = Depth | Ticker
+
+
+class _Waiting(Struct, gc=False, frozen=True):
+    """A trade in the queue. The collector does not look at it: a long queue of tuples would keep it busy for ms."""
+
+    symbol: str
+    trade: Trade
+    received: float
 
 
 class Mailbox:
@@ -27,7 +37,7 @@ class Mailbox:
         self.conflated = 0
         self._max_trades = max_trades
         self._latest: dict[tuple[str, type], tuple[str, Latest, float]] = {}
-        self._trades: deque[tuple[str, Trade, float]] = deque()
+        self._trades: deque[_Waiting] = deque()
         self._overflow: dict[str, list[float]] = {}
 
     def put(self, symbol: str, message: Depth | Ticker | Trades, now: float) -> None:
@@ -47,7 +57,8 @@ class Mailbox:
 
     def take_trades(self, limit: int = 1_000) -> list[tuple[str, Trade, float]]:
         """Return, once, up to `limit` trades in the order of arrival: symbol, trade, received."""
-        return [self._trades.popleft() for _ in range(min(limit, len(self._trades)))]
+        taken = (self._trades.popleft() for _ in range(min(limit, len(self._trades))))
+        return [(one.symbol, one.trade, one.received) for one in taken]
 
     def take_gaps(self) -> list[GapEnded]:
         """Return, once, what overflowed, as a gap for each symbol."""
@@ -65,8 +76,8 @@ class Mailbox:
         return not (self._latest or self._trades or self._overflow)
 
     def _queue(self, symbol: str, trade: Trade, now: float) -> None:
-        self._trades.append((symbol, trade, now))
+        self._trades.append(_Waiting(symbol, trade, now))
         if len(self._trades) > self._max_trades:
-            lost_symbol, _, received = self._trades.popleft()
+            lost = self._trades.popleft()
             self.dropped += 1
-            self._overflow.setdefault(lost_symbol, [received, received])[1] = received
+            self._overflow.setdefault(lost.symbol, [lost.received, lost.received])[1] = lost.received

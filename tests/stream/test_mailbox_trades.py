@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import pytest
@@ -36,6 +37,18 @@ def test_trades_keep_their_order() -> None:
     box.put("B", Trades("B", [trade(3)]), 2.0)
     assert [(symbol, one.id) for symbol, one, _ in box.take_trades()] == [("A", 1), ("A", 2), ("B", 3)]
     assert box.take_gaps() == []
+
+
+def test_the_collector_looks_at_no_trade_that_waits() -> None:
+    """A long queue does not make collections long: cancels behind it waited for those."""
+    box, batch = Mailbox(), Trades("A", [trade(number) for number in range(5_000)])
+    gc.disable()  # a collection would untrack them, which is what takes the time
+    try:
+        known = len(gc.get_objects())
+        box.put("A", batch, 1.0)
+        assert len(gc.get_objects()) - known < 100
+    finally:
+        gc.enable()
 
 
 def test_overflow_is_counted_and_becomes_a_gap() -> None:
