@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import SystemRandom
 from typing import Any
@@ -156,9 +156,9 @@ class LiveDesk:
         ) as page:
             log.info("live.started", symbols=self._symbols, page=page.url, token_file=str(token_file))
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(loop) for loop in (self._follow(), self._poll(), self._mirror.run())]
                 drained = asyncio.Event()
-                streaming = group.create_task(self._service.run(drained))
+                parts = self._service.run(drained), self._follow(), self._poll(), self._mirror.run()
+                streaming, *helpers = (group.create_task(_beside(one, stop, drained)) for one in parts)
                 await trading.run(stop)
                 drained.set()
                 await streaming
@@ -253,6 +253,17 @@ class LiveDesk:
                 log.error("depth.poll_given_up", symbol=symbol, reason=str(error))
                 continue
             self._service.desk.take(symbol, book, time.monotonic())
+
+
+async def _beside(part: Awaitable[None], stop: asyncio.Event, drained: asyncio.Event) -> None:
+    """Do a part of the work; where it breaks, the run fails with it, but trading ends first, as at a stop."""
+    try:
+        await part
+    except Exception as error:
+        log.error("live.part_failed", error=type(error).__name__, advice="trading ends clean, then the run fails")
+        stop.set()
+        await drained.wait()
+        raise
 
 
 def subscriptions(symbols: list[str]) -> list[Key]:

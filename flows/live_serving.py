@@ -54,18 +54,20 @@ def ending_with_its_run(folder: Path) -> Iterator[None]:
     Raises:
         SystemExit: With code 1, in the place of whatever ended the block after such a run.
     """
-    broken = Event()
-    Thread(target=_watch, args=(folder, broken), name="live-run", daemon=True).start()
+    _note(folder).unlink(missing_ok=True)  # an earlier server's: process numbers come again
+    broken, over = Event(), Event()
+    Thread(target=_watch, args=(folder, broken, over), name="live-run", daemon=True).start()
     try:
         yield
     finally:
+        over.set()
         if broken.is_set():
             raise SystemExit(1)
 
 
-def _watch(folder: Path, broken: Event) -> None:
-    """Wait for every run's process to end, until one was not clean."""
-    while True:
+def _watch(folder: Path, broken: Event, over: Event) -> None:
+    """Wait for every run's process to end, until one was not clean or nothing is served any more."""
+    while not over.wait(_LOOK_S):
         for process in multiprocessing.active_children():
             wait([process.sentinel])  # does not take the exit status that Prefect waits for
             if _ended_clean(folder, process.pid):
@@ -75,7 +77,6 @@ def _watch(folder: Path, broken: Event) -> None:
             time.sleep(_RECORD_S)
             os.kill(os.getpid(), signal.SIGTERM)
             return
-        time.sleep(_LOOK_S)
 
 
 def _ended_clean(folder: Path, pid: int | None) -> bool:

@@ -15,6 +15,7 @@ from tasks.errors import InputError
 
 #: How often the file is looked for.
 _EVERY_S = 0.25
+_SIGNALLED = "SIGUSR1 was received"
 
 
 class KillSwitch:
@@ -36,12 +37,16 @@ class KillSwitch:
         """Halt, as the signal does."""
         self._signalled = True
 
+    def leave(self, reason: str) -> None:
+        """Leave the file in the place of a run that can halt no more: the next one finds it."""
+        self.path.write_text(reason, encoding="utf-8")
+
     async def watch(self, halt: Callable[[str], None]) -> None:
         """Tell `halt` of file and signal, for ever; it takes the same thing twice."""
         while True:
             if self._signalled:
                 self._signalled = False
-                halt("SIGUSR1 was received")
+                halt(_SIGNALLED)
             if self.path.exists():
                 halt(f"the file {self.path} exists{self._written()}")
             await asyncio.sleep(_EVERY_S)
@@ -57,7 +62,7 @@ class KillSwitch:
 
     @contextmanager
     def on_signal(self) -> Iterator[None]:
-        """Listen to SIGUSR1, and leave the number of the process that does."""
+        """Listen to SIGUSR1, and leave the number of the process that does; what nobody heeded stays as the file."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGUSR1, self.pull)
         self._pid_path.write_text(str(os.getpid()), encoding="utf-8")
@@ -67,6 +72,8 @@ class KillSwitch:
             self._pid_path.unlink(missing_ok=True)
             loop.remove_signal_handler(signal.SIGUSR1)
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # by default it kills, also a process that is ending
+            if self._signalled:
+                self.leave(_SIGNALLED)
 
     def _written(self) -> str:
         try:
@@ -89,9 +96,13 @@ def lock_path(folder: Path) -> Path:
 def forward(folder: Path) -> None:
     """Pass the signal on to the process that trades; where there is none, leave the file that it will find."""
     folder.mkdir(parents=True, exist_ok=True)
+    switch = KillSwitch(folder)
     try:
         # Where the lock is free nobody trades, and the number that a crash left may be anybody's by now.
         with FileLock(lock_path(folder), blocking=False):
-            (folder / "HALT").write_text("SIGUSR1 was received", encoding="utf-8")
+            switch.leave(_SIGNALLED)
     except Timeout:
-        os.kill(int(pid_path(folder).read_text(encoding="utf-8")), signal.SIGUSR1)
+        try:
+            os.kill(int(pid_path(folder).read_text(encoding="utf-8")), signal.SIGUSR1)
+        except (OSError, ValueError):  # it has just begun, or has all but ended: there is no number, or nobody's
+            switch.leave(_SIGNALLED)

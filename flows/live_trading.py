@@ -83,6 +83,7 @@ class LiveTrading:
             way=self.way,
         )
         self.strategies: Strategies | None = None
+        self._asked, self._over = "", False  # a halt on its way to the desk, and whether there is a desk any more
 
     def attach(
         self,
@@ -157,12 +158,18 @@ class LiveTrading:
 
     def _halted(self, reason: str) -> None:
         """Tell people: by the run's own blocks, and by an event that the server's automations hear."""
-        self._call(f"{self._account.name}: trading halted", reason)
-        tell_halted(self._account.name, reason)
+        try:
+            self._call(f"{self._account.name}: trading halted", reason)
+            tell_halted(self._account.name, reason)
+        except Exception:  # whatever ails the messengers, the cancels that follow do not wait for them
+            log.exception("halt.not_told", account=self._account.name)
 
     def halt(self, reason: str) -> None:
-        """Stop everything but cancels, once."""
-        if not self.desk.halted_for:
+        """Stop everything but cancels, once; where the desk has ended already, before the next run trades."""
+        if self._over:
+            self._switch.leave(reason)
+        elif not self.desk.halted_for:
+            self._asked = reason
             self.desk.halt(reason)
 
     async def filled(self, symbol: str) -> None:
@@ -172,6 +179,15 @@ class LiveTrading:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Trade until `stop` is set; then take no more signals, cancel entries, resolve doubts, and say so."""
+        try:
+            await self._trade(stop)
+        finally:
+            self._over = True
+            if self._asked and not self.desk.halted_for:
+                self._switch.leave(self._asked)  # it came while the desk was ending
+        log.info("trading.stopped", account=self._account.name, in_doubt=len(self.desk.doubts))
+
+    async def _trade(self, stop: asyncio.Event) -> None:
         watched = [self._switch.watch(self.halt), self._publish()]
         if self.strategies is not None:
             watched += [self.strategies.watch(), self.strategies.finish()]
@@ -187,7 +203,6 @@ class LiveTrading:
                     await self._days.join()
             for watcher in watchers:
                 watcher.cancel()
-        log.info("trading.stopped", account=self._account.name, in_doubt=len(self.desk.doubts))
 
     async def _publish(self) -> None:
         """Hand each day's report on, for ever."""
@@ -214,6 +229,7 @@ class LiveTrading:
             raise InputError("clear: expected trading to be halted, found it is not")
         self._switch.check_clear()
         log.warning("trading.cleared", account=self._account.name, operator=who, was=self.desk.halted_for)
+        self._asked = ""
         self.desk.clear(who)
 
     def describe(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,11 +12,15 @@ from time import time
 
 import polars as pl
 
-from flows.live_account import Account, Steps
+from flows.live_account import Account, Steps, open_account
+from flows.live_alerts import AlertSender
+from flows.live_desk import LiveDesk
 from flows.live_market import TradedDesk
 from flows.live_plan import TradingPlan
 from flows.live_switch import KillSwitch
 from flows.live_trading import LiveTrading
+from flows.live_vendor import open_live_vendor
+from flows.settings import Settings
 from lake.schema import as_bars
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
@@ -24,6 +29,8 @@ from tasks.orders.account import Limits, TradingState
 from tasks.stream.desk import DeskPolicy
 from tasks.stream.events import GapBegan, GapReason
 from tasks.stream.messages import Depth, Trade
+from tasks.stream.monitor import MonitorPolicy
+from tests.flows.conftest import free_port
 from tests.flows.trading_rig import QUICK, SYMBOL, running, until
 
 MINUTE = timedelta(minutes=1)
@@ -118,6 +125,31 @@ async def trading(folder: Path, plan: TradingPlan | None = None) -> AsyncIterato
         rig.quote()
         async with running(live.run):
             yield rig
+
+
+@asynccontextmanager
+async def live_side(folder: Path, plan: TradingPlan) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
+    """Run the whole live side on a simulated market where bars close every two seconds, as the flow does."""
+    settings = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        market="simulator",
+        plan="enterprise",
+        market_speed=30.0,
+        lake_root=str(folder / "lake"),
+        state_dir=folder / "state",
+        control_port=free_port(),
+    )
+    stop, switch, symbols = asyncio.Event(), KillSwitch(settings.state_dir), ["BTCUSDT", "ETHUSDT"]
+    async with (
+        open_account(settings, plan, symbols) as account,
+        open_live_vendor(settings, symbols) as vendor,
+        AlertSender([]) as alerts,
+    ):
+        desk = LiveDesk(settings, vendor, symbols, "1m", MonitorPolicy(), alerts, account, switch)
+        running = asyncio.create_task(desk.run(stop))
+        yield desk, settings, account
+        stop.set()
+        await asyncio.wait_for(running, 20.0)
 
 
 def bars_at(first: datetime, closes: list[float]) -> pl.DataFrame:

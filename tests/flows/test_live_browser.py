@@ -13,51 +13,17 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, async_playwright
 
-from flows.live_account import Account, open_account
-from flows.live_alerts import AlertSender
-from flows.live_desk import LiveDesk
 from flows.live_plan import TradingPlan
-from flows.live_switch import KillSwitch
-from flows.live_vendor import open_live_vendor
 from flows.settings import Settings
 from flows.trading_proposal import Proposal
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
-from tasks.stream.monitor import MonitorPolicy
-from tests.flows.conftest import free_port
-from tests.flows.live_rig import wall_now
+from tests.flows.live_rig import live_side, wall_now
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: Where pictures are left for whoever wants to look.
 PICTURES = os.environ.get("KLINEHOUSE_PICTURES")
-SYMBOLS = ["BTCUSDT", "ETHUSDT"]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: install chromium to run browser tests")
-
-
-@asynccontextmanager
-async def live(folder: Path) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
-    """Run the live side on a simulated market where bars close every two seconds, as the flow does."""
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        market="simulator",
-        plan="enterprise",
-        market_speed=30.0,
-        lake_root=str(folder / "lake"),
-        state_dir=folder / "state",
-        control_port=free_port(),
-    )
-    plan = TradingPlan(strategy="ma_crossover", strategy_params={"fast": 1, "slow": 2})
-    stop, switch = asyncio.Event(), KillSwitch(settings.state_dir)
-    async with (
-        open_account(settings, plan, SYMBOLS) as account,
-        open_live_vendor(settings, SYMBOLS) as vendor,
-        AlertSender([]) as alerts,
-    ):
-        desk = LiveDesk(settings, vendor, SYMBOLS, "1m", MonitorPolicy(), alerts, account, switch)
-        running = asyncio.create_task(desk.run(stop))
-        yield desk, settings, account
-        stop.set()
-        await asyncio.wait_for(running, 20.0)
 
 
 @asynccontextmanager
@@ -87,7 +53,8 @@ def resting(price: Decimal) -> Proposal:
 
 async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> None:
     """The page shows fills as they happen; after HALT the open order is cancelled and none is sent any more."""
-    async with live(tmp_path) as (desk, settings, account):
+    plan = TradingPlan(strategy="ma_crossover", strategy_params={"fast": 1, "slow": 2})
+    async with live_side(tmp_path, plan) as (desk, settings, account):
         trading, orders = desk.trading, desk.trading.desk
         await _until(lambda: trading.view.filled > 0)
         async with browser(settings, "dark") as page:

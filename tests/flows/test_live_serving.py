@@ -51,6 +51,15 @@ def test_a_run_that_dies_takes_its_server_with_it(tmp_path: Path, monkeypatch: p
     assert told == [(os.getpid(), signal.SIGTERM)]
 
 
+def test_a_clean_end_is_no_alibi_for_a_later_run(tmp_path: Path) -> None:
+    """Process numbers come again, in a container at each start: what an earlier server's run left is no proof."""
+    note_clean_end(tmp_path)
+    with ending_with_its_run(tmp_path):
+        assert not live_serving._ended_clean(tmp_path, os.getpid())
+        note_clean_end(tmp_path)
+        assert live_serving._ended_clean(tmp_path, os.getpid())
+
+
 def test_nothing_is_served_beside_a_run(tmp_path: Path) -> None:
     """A run whose server was killed still holds the lock: another server is refused before it makes a run."""
     check_alone(tmp_path)

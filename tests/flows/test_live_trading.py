@@ -6,6 +6,8 @@ import io
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -169,6 +171,60 @@ async def test_the_signal_halts(tmp_path: Path) -> None:
     pid_path(tmp_path).write_text(str(os.getpid()))  # SIGUSR1 would end this process
     forward(tmp_path)
     assert KillSwitch(tmp_path).path.exists()
+
+
+async def test_a_halt_that_comes_too_late_holds_for_the_next_run(tmp_path: Path) -> None:
+    """Button and signal of a run whose desk has ended already leave the file that the next one finds."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+    await rig.trading.halt_action({"operator": "Ada"})
+    assert rig.switch.path.read_text() == "the page's HALT button was pressed by Ada"
+    rig.switch.path.unlink()
+    with rig.switch.on_signal():
+        rig.switch.pull()
+    signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert rig.switch.path.read_text() == "SIGUSR1 was received"
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.HALTED)
+
+
+async def test_a_halt_that_never_reached_the_desk_is_left_behind(tmp_path: Path, monkeypatch) -> None:
+    """What was asked for while the desk ended, and is not on record, is found by the next run."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        monkeypatch.setattr(rig.trading.desk, "halt", lambda reason: None)  # as in the queue of a desk that is ending
+        rig.trading.halt("a person said so")
+        assert not rig.switch.path.exists()
+    assert rig.switch.path.read_text() == "a person said so"
+
+
+async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path, monkeypatch) -> None:
+    """A messenger that fails keeps neither the halt nor the cancels from happening."""
+
+    def fail(*told: object) -> None:
+        raise RuntimeError("no events today")
+
+    monkeypatch.setattr("flows.live_trading.tell_halted", fail)
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.trading.propose(proposal(1, limit=99))
+        await rig.until(lambda: status(rig, identifier) is Status.ACCEPTED, "the order waits")
+        rig.trading.halt("a person said so")
+        await rig.until(lambda: status(rig, identifier) is Status.CANCELED, "the order is cancelled")
+
+
+def test_a_signal_reaches_a_run_that_is_just_beginning_or_ending(tmp_path: Path) -> None:
+    """Where somebody holds the lock and no process with that number is there, the file is left in its place."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    switch = KillSwitch(tmp_path)
+    with single_instance(lock_path(tmp_path)):
+        for number in (None, "", str(gone.pid)):
+            if number is not None:
+                pid_path(tmp_path).write_text(number)
+            forward(tmp_path)
+            assert switch.path.read_text() == "SIGUSR1 was received"
+            switch.path.unlink()
 
 
 async def test_a_stop_leaves_no_entry_behind(tmp_path: Path) -> None:

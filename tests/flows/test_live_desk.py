@@ -1,0 +1,43 @@
+"""The live side put together: what breaks beside trading ends it as a stop does, and by the venue's clock it is fed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flows.live_desk import LiveDesk
+from flows.live_plan import TradingPlan
+from flows.trading_proposal import Proposal
+from tasks.journal.journal import Journal
+from tasks.orders.order import OrderType, Side, Status, TimeInForce
+from tests.flows.live_rig import live_side, wall_now
+from tests.flows.trading_rig import until
+
+
+async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect beside the desk ends the run with its error, after open entries were cancelled and all is on record."""
+    breaks = asyncio.Event()
+
+    async def broken(desk: LiveDesk) -> None:
+        await breaks.wait()
+        raise RuntimeError("a defect of ours")
+
+    monkeypatch.setattr(LiveDesk, "_poll", broken)
+    with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="a defect of ours")):
+        async with live_side(tmp_path, TradingPlan()) as (desk, _, account):
+            orders, trading = account.journal.state.orders, desk.trading
+            await until(lambda: trading.price("BTCUSDT") is not None, lambda: "a book came")
+            limit = round((trading.price("BTCUSDT") or Decimal(0)) * Decimal("0.99"), 1)
+            wish = Proposal("test", "BTCUSDT", Side.BUY, Decimal("0.001"), "rest", wall_now())
+            wish = replace(wish, order_type=OrderType.LIMIT, limit_price=limit, time_in_force=TimeInForce.GTC)
+            name = trading.propose(wish)
+            await until(lambda: name in orders and orders[name].status is Status.ACCEPTED, lambda: "the order waits")
+            breaks.set()
+            await until(lambda: orders[name].status is Status.CANCELED, lambda: "the order is cancelled")
+    with Journal(tmp_path / "state" / "journal.db") as journal:
+        *_, end, _ = journal.lines()
+        assert (end.kind, end.body()) == ("shutdown", {"in_doubt": []})
