@@ -45,6 +45,8 @@ log = structlog.get_logger("flows.live")
 FOLLOW_AFTER_S = 5.0
 #: Difference between the vendor's clock and ours that a person should hear of.
 _SKEW_ALARM_MS = 500.0
+#: How long a start waits for the venue's clock before it trusts ours.
+_CLOCK_S = 5.0
 
 
 class LiveDesk:
@@ -94,6 +96,9 @@ class LiveDesk:
             is_open=self._is_open,
             refilled=True,
         )
+        self._clock_by = time.monotonic() + _CLOCK_S
+        if vendor.speed == 1:
+            vendor.now = self._venue_now
         recorder = Recorder(self._lake)
         self._mirror = Mirror(settings.redis_url)
         limits = read_limits(settings.limits_file)
@@ -204,6 +209,17 @@ class LiveDesk:
         last_ms = self._service.desk.seats[symbol].tape.last_ms
         return from_ms(last_ms) if last_ms else None
 
+    def _venue_now(self) -> datetime:
+        """Return the market's time by the venue's own clock: to one that runs ahead, a forming bar looks closed.
+
+        It counts on from the venue's last pongs, so that whoever sets our clock changes nothing; ours stands in only
+        where no pong has come.
+        """
+        offset_ms = self._session.link.clock.offset_ms
+        if offset_ms is None:
+            return datetime.now(UTC)
+        return from_ms(round(self._session.wall_ms(time.monotonic()) + offset_ms))
+
     def _is_open(self, symbol: str) -> bool:
         return self._calendars[symbol].is_open(self._vendor.now())
 
@@ -215,6 +231,8 @@ class LiveDesk:
 
     async def _fill(self, symbol: str) -> int:
         """Bring a symbol's bars, and after a gap its trades, up to now; then hand the bars to its strategy."""
+        while self._session.link.clock.offset_ms is None and time.monotonic() < self._clock_by:
+            await asyncio.sleep(0.02)
         if symbol in self._torn:
             self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))
             self._torn.discard(symbol)

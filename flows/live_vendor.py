@@ -40,7 +40,7 @@ class LiveVendor:
     Attributes:
         endpoint: Where the stream is.
         limit: Requests a minute.
-        now: The market's time.
+        now: The market's time; ours, until whoever hears the venue's pongs puts its clock in the place.
         speed: Seconds of the market in one of ours.
     """
 

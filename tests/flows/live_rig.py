@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from time import time
+from typing import Any
 
 import polars as pl
 
@@ -128,17 +129,14 @@ async def trading(folder: Path, plan: TradingPlan | None = None) -> AsyncIterato
 
 
 @asynccontextmanager
-async def live_side(folder: Path, plan: TradingPlan) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
-    """Run the whole live side on a simulated market where bars close every two seconds, as the flow does."""
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        market="simulator",
-        plan="enterprise",
-        market_speed=30.0,
-        lake_root=str(folder / "lake"),
-        state_dir=folder / "state",
-        control_port=free_port(),
-    )
+async def live_side(folder: Path, plan: TradingPlan, **other: Any) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
+    """Run the whole live side as the flow does, on a simulated market where bars close every two seconds.
+
+    `other` are settings that point it elsewhere.
+    """
+    usual = {"market": "simulator", "plan": "enterprise", "market_speed": 30.0, "control_port": free_port()}
+    places = {"lake_root": str(folder / "lake"), "state_dir": folder / "state"}
+    settings = Settings(_env_file=None, **(usual | places | other))  # type: ignore[arg-type]
     stop, switch, symbols = asyncio.Event(), KillSwitch(settings.state_dir), ["BTCUSDT", "ETHUSDT"]
     async with (
         open_account(settings, plan, symbols) as account,

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from flows.live_desk import LiveDesk
 from flows.live_plan import TradingPlan
 from flows.trading_proposal import Proposal
+from lake.store import Lake
+from lake.timeline import from_ms
 from tasks.journal.journal import Journal
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
+from tasks.simulator.clock import MarketClock
+from tasks.simulator.faults import Faults
+from tasks.simulator.market import generated
+from tasks.simulator.server import Simulator
 from tests.flows.live_rig import live_side, wall_now
 from tests.flows.trading_rig import until
 
@@ -41,3 +50,18 @@ async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeyp
     with Journal(tmp_path / "state" / "journal.db") as journal:
         *_, end, _ = journal.lines()
         assert (end.kind, end.body()) == ("shutdown", {"in_doubt": []})
+
+
+async def test_bars_close_by_the_venue_s_clock(tmp_path: Path) -> None:
+    """With our clock a minute and a half ahead, no bar is stored that the venue is still forming."""
+    clock = MarketClock(wall_now() - timedelta(seconds=90))
+    first = wall_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    market = generated(symbols=("BTCUSDT", "ETHUSDT"), start=first, end=first + timedelta(hours=4))
+    with Simulator(market, now=clock, faults=Faults(forming_p=1.0)) as there:
+        places = {"stream_url": there.stream_url, "vendor_url": there.url, "api_key": SecretStr(there.api_key)}
+        more: dict[str, Any] = {"market": "tickdb", "market_speed": 1.0, **places}
+        async with live_side(tmp_path, TradingPlan(), **more) as (_, settings, _):
+            lake = Lake(settings.lake_root)
+            await until(lambda: set(lake.symbols("1m")) == {"BTCUSDT", "ETHUSDT"}, lambda: "bars came")
+            newest = max(lake.read_bars(symbol, "1m")["timestamp"][-1] for symbol in ("BTCUSDT", "ETHUSDT"))
+            assert newest + timedelta(minutes=1) <= from_ms(clock())
