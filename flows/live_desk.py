@@ -231,7 +231,7 @@ class LiveDesk:
 
     async def _fill(self, symbol: str) -> int:
         """Bring a symbol's bars, and after a gap its trades, up to now; then hand the bars to its strategy."""
-        while self._session.link.clock.offset_ms is None and time.monotonic() < self._clock_by:
+        while self._session.link.clock.offset_ms is None and time.monotonic() < self._clock_by:  # noqa: ASYNC110  (no event says so)
             await asyncio.sleep(0.02)
         if symbol in self._torn:
             self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))

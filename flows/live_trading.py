@@ -135,7 +135,9 @@ class LiveTrading:
 
     def propose(self, proposal: Proposal) -> str:
         """Ask for an order."""
-        return self.desk.propose(proposal)
+        identifier = self.desk.propose(proposal)
+        self.view.ask(identifier, proposal.order_type)
+        return identifier
 
     def may_close(self, symbol: str) -> bool:
         """Return whether a closing order can be sent now: nothing of the symbol is under way or was refused.

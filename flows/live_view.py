@@ -15,11 +15,13 @@ from flows.live_account import Account
 from flows.live_words import told
 from flows.trading import OrderDesk
 from tasks.orders.account import Market, TradingState
-from tasks.orders.order import ZERO, Fill, Order, Side
+from tasks.orders.order import ZERO, Fill, Order, OrderType, Side
 from tasks.orders.position import Position, fold
 
 #: Orders and fills that are shown.
 _RECENT = 25
+#: Orders whose wish is remembered beside what was sent: more than can be open or shown.
+_ASKED = 500
 
 _SENTENCES = {
     TradingState.ACTIVE: "orders pass within the limits",
@@ -43,6 +45,7 @@ class AccountView:
         self._newest: dict[str, datetime] = {}
         self._ended: deque[str] = deque(maxlen=_RECENT)
         self._fills: deque[tuple[Order, Fill]] = deque(maxlen=_RECENT)
+        self._asked: dict[str, OrderType] = {}
         self.positions: dict[str, Position] = {}
         earlier: defaultdict[str, list[tuple[Fill, Order]]] = defaultdict(list)
         for order in self._mine():
@@ -54,6 +57,12 @@ class AccountView:
         self._fills.extend((order, fill) for fill, order in newest)
         self._ended.extend(order.request.client_order_id for order in self._mine() if order.is_terminal)
         self.orders = self.filled = 0
+
+    def ask(self, identifier: str, order_type: OrderType) -> None:
+        """Remember what type of order was asked for: a market order is sent as a limit order that bounds its price."""
+        self._asked[identifier] = order_type
+        if len(self._asked) > _ASKED:
+            del self._asked[next(iter(self._asked))]
 
     def take(self, order: Order) -> None:
         """Take an order that changed."""
@@ -103,8 +112,8 @@ class AccountView:
             "equity": _number(desk.equity),
             "positions": positions,
             "profit": _profit(positions),
-            "working": [_order(one) for one in desk.working],
-            "orders": [_order(self._orders[identifier]) for identifier in reversed(self._ended)],
+            "working": [self._order(one) for one in desk.working],
+            "orders": [self._order(self._orders[identifier]) for identifier in reversed(self._ended)],
             "fills": [_fill(order, fill) for order, fill in reversed(self._fills)],
             "limits": self._limits(desk),
             "journal": {
@@ -127,6 +136,26 @@ class AccountView:
         self.positions[symbol] = fold((order.request.side, fill) for fill, order in fills)
         if fills:
             self._newest[symbol] = fills[-1][0].timestamp
+
+    def _order(self, order: Order) -> dict[str, Any]:
+        request = order.request
+        return {
+            "id": request.client_order_id,
+            "symbol": request.symbol,
+            "side": str(request.side),
+            "asked": str(self._asked.get(request.client_order_id, request.order_type)),
+            "type": str(request.order_type),
+            "time_in_force": str(request.time_in_force),
+            "quantity": _number(request.quantity),
+            "limit_price": _number(request.limit_price),
+            "filled": _number(order.filled_quantity),
+            "average_price": _number(order.average_price),
+            "status": str(order.status),
+            "pending": str(order.pending),
+            "strategy": request.strategy,
+            "signal": request.signal_key,
+            "reason": order.reason,
+        }
 
     def _position(self, symbol: str, held: Position) -> dict[str, Any]:
         price = self._market(symbol).reference_price
@@ -176,25 +205,6 @@ def _unrealised(held: Position, price: Decimal | None) -> Decimal | None:
     if not held.quantity:
         return ZERO
     return None if price is None else held.unrealised(price)
-
-
-def _order(order: Order) -> dict[str, Any]:
-    request = order.request
-    return {
-        "id": request.client_order_id,
-        "symbol": request.symbol,
-        "side": str(request.side),
-        "type": str(request.order_type),
-        "quantity": _number(request.quantity),
-        "limit_price": _number(request.limit_price),
-        "filled": _number(order.filled_quantity),
-        "average_price": _number(order.average_price),
-        "status": str(order.status),
-        "pending": str(order.pending),
-        "strategy": request.strategy,
-        "signal": request.signal_key,
-        "reason": order.reason,
-    }
 
 
 def _fill(order: Order, fill: Fill) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def told(at: datetime, entry: Entry) -> dict[str, Any]:
 def _words(entry: Entry) -> str:
     body = entry.body
     if isinstance(body, OrderRequest):
-        price = f" at {body.limit_price}" if body.limit_price else ""
+        price = f" at {body.limit_price} {body.time_in_force.upper()}" if body.limit_price else ""
         return f"{body.side} {body.quantity} {body.symbol}, {body.order_type}{price}"
     if isinstance(body, Event):
         return _event(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -63,6 +64,9 @@ async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> N
             assert price is not None
             identifier = trading.propose(resting(price))
             await page.wait_for_selector("#working .status.accepted")
+            assert "token" not in page.url  # it is the tab's alone
+            assert re.search(r"market → limit [\d,.]+ IOC", await page.inner_text("#orders"))
+            assert re.search(r"limit [\d,.]+ GTC", await page.inner_text("#working"))
             await picture(page, "filling")
             await page.click("#halt")
             await page.click("#no")

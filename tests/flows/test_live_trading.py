@@ -59,6 +59,7 @@ async def test_the_book_the_stream_brings_is_the_book_that_fills(tmp_path: Path)
     assert told["profit"] == {"realised": 8.0, "unrealised": 0.0, "fees": 0.21, "net": pytest.approx(7.79)}
     assert [one["price"] for one in told["fills"]] == [109.0, 101.0]
     assert told["counts"] == {"orders": 2, "fills": 2, "working": 0, "in_doubt": 0}
+    assert {(one["asked"], one["type"], one["time_in_force"]) for one in told["orders"]} == {("market", "limit", "ioc")}
     assert told["journal"]["lines"][0]["text"]
     async with trading(tmp_path) as rig:
         assert rig.told()["profit"] == told["profit"]

@@ -14,6 +14,8 @@ const toneOf = (state) => (GOOD.has(state) ? "good" : BAD.has(state) ? "bad" : "
 const clock = (ms) => new Date(ms).toISOString().slice(11, 19);
 const number = (value, digits = 2) =>
   value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits, minimumFractionDigits: Math.min(digits, 2) });
+// Quantities as they are: a tenth of a millionth is a usual step.
+const amount = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: 8 }));
 const whole = (value) => (value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en"));
 
 function make(tag, attributes = {}, ...children) {
@@ -132,7 +134,7 @@ function logs(state) {
   at("alerts").replaceChildren(...(alerts.length ? alerts.reverse() : [make("li", {}, make("span"), make("span", { class: "faint" }, "No episode yet."))]));
   const changes = connection.history.map((one) => [one.at_ms, `${one.state}: ${one.reason}`]);
   const told = alarms.map((one) => [one.at_ms, `⚠ ${one.kind}: ${one.detail}`]);
-  const lines = [...changes, ...told].sort((a, b) => b[0] - a[0]).slice(0, 60);
+  const lines = [...changes.reverse(), ...told.reverse()].sort((a, b) => b[0] - a[0]).slice(0, 60);
   at("history").replaceChildren(...lines.map(([ms, text]) => entry(ms, text)));
 }
 
@@ -141,6 +143,7 @@ const money = (value) => number(value, 2);
 const signed = (value) => (value === null || value === undefined ? "–" : `${value > 0 ? "+" : ""}${money(value)}`);
 const sign = (value) => (value > 0 ? "gain" : value < 0 ? "loss" : "");
 const text = (value, kind = "") => make("td", { class: kind }, value === null || value === undefined ? "–" : String(value));
+const held = (value) => make("td", { class: "num" }, amount(value));
 const figure = (value, digits = 4, kind = "") => make("td", { class: `num ${kind}` }, number(value, digits));
 const side = (value) => make("td", { class: value }, value === "buy" ? "▲ buy" : "▼ sell");
 
@@ -160,18 +163,25 @@ function meter({ name, used, limit }) {
   return make("div", {}, row(name, `${shown} of ${whole(counted ? limit : 100 * limit)}${counted ? "" : " %"}`), svg);
 }
 
+// In the field's terms, and with the order that was asked for where another one was sent.
+function typeOf(one) {
+  const sent = one.limit_price === null ? one.type : `${one.type} ${price(one.limit_price)} ${one.time_in_force.toUpperCase()}`;
+  const title = one.asked === one.type ? "" : `asked for: ${one.asked} order; sent so that its price is bounded`;
+  return make("td", { title }, one.asked === one.type ? sent : `${one.asked} → ${sent}`);
+}
+
 // A reason stands beneath its order, across the table: in a column of its own it would be cut off.
 function orderRows(one) {
   const status = one.status.replaceAll("_", " ") + (one.pending === "none" ? "" : `, ${one.pending} asked`);
   const row = make("tr", { title: `${one.id} · ${one.signal}`, class: one.reason ? "told" : "" },
-    text(one.symbol), side(one.side), figure(one.quantity), text(one.limit_price === null ? one.type : `limit ${price(one.limit_price)}`),
-    figure(one.filled), make("td", { class: "num" }, price(one.average_price)),
-    make("td", {}, make("span", { class: `status ${one.status}` }, status)), text(one.strategy));
+    text(one.symbol), side(one.side), held(one.quantity), held(one.filled),
+    make("td", {}, make("span", { class: `status ${one.status}` }, status)), make("td", { class: "num" }, price(one.average_price)),
+    typeOf(one), text(one.strategy));
   if (!one.reason) return [row];
-  return [row, make("tr", { class: "why" }, make("td", { colspan: ORDER_COLUMNS.length, class: "faint" }, one.reason))];
+  return [row, make("tr", { class: "why" }, make("td", { colspan: ORDER_COLUMNS.length, class: "faint" }, make("span", {}, one.reason)))];
 }
 
-const ORDER_COLUMNS = [["symbol"], ["side"], ["quantity", "num"], ["type"], ["filled", "num"], ["at", "num"], ["status"], ["strategy"]];
+const ORDER_COLUMNS = [["symbol"], ["side"], ["quantity", "num"], ["filled", "num"], ["status"], ["at", "num"], ["type"], ["strategy"]];
 
 function trade(trading) {
   const tone = TONES[trading.state] || "waiting";
@@ -197,7 +207,7 @@ function trade(trading) {
   );
   at("limits").replaceChildren(...trading.limits.used.map(meter));
   table("positions", [["symbol"], ["quantity", "num"], ["opened at", "num"], ["value", "num"], ["realised", "num"], ["unrealised", "num"], ["fees", "num"]],
-    trading.positions.map((one) => make("tr", {}, text(one.symbol), figure(one.quantity), make("td", { class: "num" }, price(one.average_price)), figure(one.value, 2),
+    trading.positions.map((one) => make("tr", {}, text(one.symbol), held(one.quantity), make("td", { class: "num" }, price(one.average_price)), figure(one.value, 2),
       make("td", { class: `num ${sign(one.realised)}` }, signed(one.realised)), make("td", { class: `num ${sign(one.unrealised)}` }, signed(one.unrealised)), figure(one.fees, 2))),
     "Nothing was traded yet.");
   table("strategies", [["symbol"], ["strategy"], ["wants"], ["bars", "num"], ["signals", "num"], ["last signal"]],
@@ -207,7 +217,7 @@ function trade(trading) {
   table("working", ORDER_COLUMNS, trading.working.flatMap(orderRows), "No order is open.");
   table("orders", ORDER_COLUMNS, trading.orders.flatMap(orderRows), "No order has ended yet.");
   table("fills", [["time"], ["symbol"], ["side"], ["quantity", "num"], ["price", "num"], ["fee", "num"]],
-    trading.fills.map((one) => make("tr", { title: one.id }, text(clock(one.at_ms)), text(one.symbol), side(one.side), figure(one.quantity), make("td", { class: "num" }, price(one.price)), figure(one.fee, 4))),
+    trading.fills.map((one) => make("tr", { title: one.id }, text(clock(one.at_ms)), text(one.symbol), side(one.side), held(one.quantity), make("td", { class: "num" }, price(one.price)), figure(one.fee, 4))),
     "Nothing was filled yet.");
   at("journalpath").textContent = `${trading.journal.path} · limits ${trading.limits.version}`;
   at("journal").replaceChildren(...trading.journal.lines.map((one) => make("li", {}, make("time", {}, clock(one.at_ms)), make("span", {}, make("b", {}, one.kind), ` ${one.id} `, one.text))));
@@ -254,7 +264,7 @@ function watch() {
 // What changes something is asked for once more, with the token where it is not known yet. Gives null for "no".
 function ask({ title, text, yes, needsName }) {
   const dialog = at("ask");
-  const known = sessionStorage.getItem("token") || new URLSearchParams(location.hash.slice(1)).get("token");
+  const known = sessionStorage.getItem("token");
   at("asktitle").textContent = title;
   at("asktext").textContent = text;
   at("yes").textContent = yes;
@@ -299,6 +309,14 @@ async function act(name, question) {
   at("said").hidden = false;
 }
 
+// A token in the address goes where this tab alone finds it, and out of the address: histories and pictures keep that.
+function takeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  sessionStorage.setItem("token", token);
+  history.replaceState(null, "", location.pathname);
+}
+
 function theme(next) {
   document.documentElement.style.colorScheme = next;
   at("theme").textContent = next === "dark" ? "Light theme" : "Dark theme";
@@ -309,5 +327,7 @@ theme(window.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "ligh
 at("reconnect").onclick = () => act("reconnect", { title: "Reconnect?", text: "The connection is given up for a new one; the gap is recorded.", yes: "Reconnect" });
 at("halt").onclick = () => act("halt", { title: "Halt all trading?", text: "Every open order is cancelled and nothing new is sent, also after a restart, until a person clears it. Positions stay as they are.", yes: "HALT trading" });
 at("clear").onclick = () => act("clear", { title: "Let trading go on?", text: `It was halted: ${at("tradewhy").textContent}. Trading goes on once broker and journal agree; your name goes into the journal.`, yes: "Clear the halt", needsName: true });
+window.onhashchange = takeToken;
+takeToken();
 setInterval(watch, 1000);
 listen();
