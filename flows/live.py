@@ -25,6 +25,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.runner import Runner
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, State
 from pydantic import BaseModel, Field
 
@@ -64,7 +65,13 @@ Broker = Annotated[
 ]
 
 
-@flow(name=NAME, flow_run_name="live {interval} {strategy}")
+def _run_name() -> str:
+    """Return a run's name: the interval, and the strategy where one trades."""
+    said = flow_run.parameters
+    return " ".join(("live", said["interval"], said["strategy"])).strip()
+
+
+@flow(name=NAME, flow_run_name=_run_name)
 async def live(
     symbols: Symbols,
     interval: IntervalName = "1m",

@@ -37,7 +37,7 @@ from tasks.stream.refill import Refill
 from tasks.stream.service import StreamService
 from tasks.stream.session import Session
 from tasks.stream.states import FLOWING
-from tasks.stream.subscriptions import Key
+from tasks.stream.subscriptions import Key, Standing
 
 log = structlog.get_logger("flows.live")
 
@@ -234,11 +234,23 @@ class LiveDesk:
         while self._session.link.clock.offset_ms is None and time.monotonic() < self._clock_by:  # noqa: ASYNC110  (no event says so)
             await asyncio.sleep(0.02)
         if symbol in self._torn:
-            self._service.refilled_trades(symbol, await self._vendor.recent_trades(symbol))
-            self._torn.discard(symbol)
+            await self._mend(symbol)
         written = await self._vendor.fill_bars(self._lake, symbol, self._interval, least=self._history)
         await self.trading.filled(symbol)
         return written
+
+    async def _mend(self, symbol: str) -> None:
+        """Fetch the trades that a gap swallowed; where the vendor refuses them, they stay the outage that is stored."""
+        self._torn.discard(symbol)  # first: a gap that ends meanwhile is another one
+        try:
+            trades = await self._vendor.recent_trades(symbol)
+        except TransientError:
+            self._torn.add(symbol)
+            raise
+        except KlinehouseError as error:
+            log.error("trades.fetch_failed", symbol=symbol, reason=str(error))
+        else:
+            self._service.refilled_trades(symbol, trades)
 
     def _filled(self, symbol: str) -> None:
         self._service.driver.tell(lambda session, now: session.resynced(now, [symbol]))
@@ -254,12 +266,16 @@ class LiveDesk:
             traded = [one for one in self._symbols if self._calendars[one].is_open(closes - timedelta(seconds=1))]
 
     async def _poll(self) -> None:
-        """Poll the books of symbols whose channel is unavailable, with half of the plan's rate."""
+        """Poll the books of symbols whose channel is unavailable, with half of the plan's rate, until it is back."""
         while True:
             await asyncio.sleep(120.0 / self._vendor.limit)
             if not self._degraded:
                 continue
             symbol = next(iter(self._degraded))
+            if self._session.link.subscriptions.topics["depth", symbol].standing is Standing.CONFIRMED:
+                del self._degraded[symbol]
+                self._service.desk.restore(symbol)
+                continue
             self._degraded[symbol] = self._degraded.pop(symbol)  # to the end of the line
             try:
                 book = await self._vendor.depth(symbol)

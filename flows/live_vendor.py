@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +15,8 @@ from lake.store import Lake
 from lake.timeline import INTERVALS, from_ms
 from tasks.exchange.budget import SharedBudget
 from tasks.exchange.client import TickDBClient
-from tasks.exchange.limiter import Priority, per_minute
-from tasks.exchange.source import SourceSettings, shared_budget
+from tasks.exchange.limiter import Priority
+from tasks.exchange.source import SourceSettings, open_tickdb
 from tasks.stream.messages import Depth, Trade
 from tasks.stream.socket import Endpoint
 
@@ -123,18 +123,9 @@ async def open_live_vendor(settings: Settings, symbols: Sequence[str]) -> AsyncI
             budget_dir=str(settings.state_dir / "budget"),
             priority=Priority.RESYNC,
         )
-        limits = per_minute(source.requests_per_minute, lease_s=source.timeout_s)
-        with closing(shared_budget(source, source.base_url, limits)) as budget:
-            async with TickDBClient(
-                source.base_url,
-                source.api_key,
-                requests_per_minute=source.requests_per_minute,
-                limiter=budget,
-                timeout_s=source.timeout_s,
-                priority=source.priority,
-            ) as client:
-                endpoint = Endpoint(addresses.stream, addresses.rest, addresses.key)
-                yield LiveVendor(endpoint, client, budget, settings.rate, addresses.now, addresses.speed)
+        async with open_tickdb(source) as (client, budget):
+            endpoint = Endpoint(addresses.stream, addresses.rest, addresses.key)
+            yield LiveVendor(endpoint, client, budget, settings.rate, addresses.now, addresses.speed)
 
 
 @asynccontextmanager

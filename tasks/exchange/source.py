@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -17,6 +17,9 @@ from tasks.exchange.limiter import Limits, Priority, per_minute
 from tasks.exchange.page import Page
 from tasks.exchange.request import Window
 from tasks.exchange.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from tasks.exchange.client import TickDBClient
 
 #: Answers without a bar until its absence is believed: the first one and one confirmation.
 DEFAULT_CONFIRMATIONS = 2
@@ -114,6 +117,13 @@ def scratch_folder(settings: SourceSettings, lake_root: str) -> Path:
 
 @asynccontextmanager
 async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
+    async with open_tickdb(settings) as (client, _):
+        yield client
+
+
+@asynccontextmanager
+async def open_tickdb(settings: SourceSettings) -> AsyncIterator[tuple[TickDBClient, SharedBudget]]:
+    """Yield TickDB's client, and the key's rate budget that it spends."""
     from tasks.exchange.client import TickDBClient  # aiohttp loads only for those who fetch
 
     limits = per_minute(settings.requests_per_minute, lease_s=settings.timeout_s)
@@ -128,4 +138,4 @@ async def _open_tickdb(settings: SourceSettings) -> AsyncIterator[BarSource]:
             concurrency=settings.concurrency,
             priority=settings.priority,
         ) as client:
-            yield client
+            yield client, budget

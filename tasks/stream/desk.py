@@ -137,6 +137,10 @@ class Desk:
             if isinstance(event, GapEnded):
                 book.end_gap()
 
+    def restore(self, symbol: str) -> None:
+        """Take a symbol's book from its channel again, which is back."""
+        self.seats[symbol].book.degraded = False
+
     def tick(self, now: float) -> None:
         """Let time pass: books grow old, dwell times run on, sparklines move."""
         for seat in self.seats.values():

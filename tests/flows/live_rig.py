@@ -145,9 +145,11 @@ async def live_side(folder: Path, plan: TradingPlan, **other: Any) -> AsyncItera
     ):
         desk = LiveDesk(settings, vendor, symbols, "1m", MonitorPolicy(), alerts, account, switch)
         running = asyncio.create_task(desk.run(stop))
-        yield desk, settings, account
-        stop.set()
-        await asyncio.wait_for(running, 20.0)
+        try:
+            yield desk, settings, account
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 20.0)
 
 
 def bars_at(first: datetime, closes: list[float]) -> pl.DataFrame:

@@ -377,3 +377,5 @@ async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd, o
     texts += contents(tmp_path)
     texts += prefect_records()
     assert not [text for text in texts if "canary-51d0" in text]
+    with get_client(sync_client=True) as client:
+        assert "live 1m" in {run.name for run in client.read_flow_runs()}  # without a strategy, and no blank after it

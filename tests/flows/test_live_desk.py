@@ -1,4 +1,4 @@
-"""The live side put together: what breaks beside trading ends it as a stop does, and by the venue's clock it is fed."""
+"""The live side put together: a part that breaks ends trading as a stop does, bars and books are the venue's."""
 
 from __future__ import annotations
 
@@ -17,14 +17,29 @@ from flows.live_plan import TradingPlan
 from flows.trading_proposal import Proposal
 from lake.store import Lake
 from lake.timeline import from_ms
+from tasks.errors import ConfigurationError
 from tasks.journal.journal import Journal
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
 from tasks.simulator.clock import MarketClock
-from tasks.simulator.faults import Faults
-from tasks.simulator.market import generated
+from tasks.simulator.faults import Faults, StreamFaults
+from tasks.simulator.market import Market, generated
 from tasks.simulator.server import Simulator
+from tasks.stream.events import GapEnded, GapReason
+from tasks.stream.messages import Trade
 from tests.flows.live_rig import live_side, wall_now
 from tests.flows.trading_rig import until
+
+
+def market() -> Market:
+    """Return two symbols that trade now."""
+    first = wall_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    return generated(symbols=("BTCUSDT", "ETHUSDT"), start=first, end=first + timedelta(hours=4))
+
+
+def at(there: Simulator) -> dict[str, Any]:
+    """Return the settings that point the live side at a simulator of the test's own."""
+    places = {"stream_url": there.stream_url, "vendor_url": there.url, "api_key": SecretStr(there.api_key)}
+    return {"market": "tickdb", "market_speed": 1.0, **places}
 
 
 async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,13 +70,47 @@ async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeyp
 async def test_bars_close_by_the_venue_s_clock(tmp_path: Path) -> None:
     """With our clock a minute and a half ahead, no bar is stored that the venue is still forming."""
     clock = MarketClock(wall_now() - timedelta(seconds=90))
-    first = wall_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
-    market = generated(symbols=("BTCUSDT", "ETHUSDT"), start=first, end=first + timedelta(hours=4))
-    with Simulator(market, now=clock, faults=Faults(forming_p=1.0)) as there:
-        places = {"stream_url": there.stream_url, "vendor_url": there.url, "api_key": SecretStr(there.api_key)}
-        more: dict[str, Any] = {"market": "tickdb", "market_speed": 1.0, **places}
-        async with live_side(tmp_path, TradingPlan(), **more) as (_, settings, _):
+    with Simulator(market(), now=clock, faults=Faults(forming_p=1.0)) as there:
+        async with live_side(tmp_path, TradingPlan(), **at(there)) as (_, settings, _):
             lake = Lake(settings.lake_root)
             await until(lambda: set(lake.symbols("1m")) == {"BTCUSDT", "ETHUSDT"}, lambda: "bars came")
             newest = max(lake.read_bars(symbol, "1m")["timestamp"][-1] for symbol in ("BTCUSDT", "ETHUSDT"))
             assert newest + timedelta(minutes=1) <= from_ms(clock())
+
+
+async def test_a_channel_that_comes_back_is_polled_no_more(tmp_path: Path) -> None:
+    """A book that REST stood in for is the stream's again once its channel is, and says so no more."""
+    down = StreamFaults(channels_down=("depth",))
+    with Simulator(market(), now=MarketClock(wall_now()), stream_faults=down) as there:
+        async with live_side(tmp_path, TradingPlan(), **at(there)) as (desk, _, _):
+
+            def faults() -> list[list[str]]:
+                return [one["faults"] for one in desk.snapshot()["stream"]["symbols"]]
+
+            await until(lambda: all("polled by REST" in str(one) for one in faults()), lambda: f"polled, {faults()}")
+            there.stream_faults = StreamFaults()
+            await asyncio.to_thread(there.strike, "rst")
+            await until(lambda: faults() == [[], []], lambda: f"the channel is back, {faults()}")
+
+
+async def test_a_gap_that_ends_during_a_refill_is_refilled_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trades lost while those of an earlier gap are being fetched are not taken for fetched.
+
+    Where the vendor refuses trades, the bars come all the same.
+    """
+    async with live_side(tmp_path, TradingPlan()) as (desk, _, _):
+        asked: list[str] = []
+
+        async def fetch(symbol: str) -> list[Trade]:
+            if not asked:
+                desk._hear(GapEnded("trade", symbol, GapReason.LOST, 0.0, 1.0))
+            asked.append(symbol)
+            if len(asked) == 2:
+                raise ConfigurationError("no trades on this plan")
+            return []
+
+        monkeypatch.setattr(desk._vendor, "recent_trades", fetch)
+        desk._hear(GapEnded("trade", "BTCUSDT", GapReason.LOST, 0.0, 1.0))
+        for _ in range(3):
+            await desk._fill("BTCUSDT")
+        assert asked == ["BTCUSDT", "BTCUSDT"]
