@@ -139,6 +139,7 @@ async def replay(case: Case, script: Script, folder: Path) -> Replayed:
                 limits=script.limits,
                 market=stage.market,
                 clock=lambda: stage.now,
+                steady=lambda: stage.now.timestamp(),
                 on_change=stage.heard,
                 pace=_PACE,
             )

@@ -16,7 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from flows.trading_account import Exposure, recent_orders, told_limits
+from flows.trading_account import Exposure, last_minute, recent_orders, told_limits
 from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
 from flows.trading_core import Core, Doubt, Priority, event, log
@@ -63,6 +63,7 @@ class OrderDesk:
         cancel_at_stop: Whether a stop cancels what is still open; orders that only reduce stay.
         pace: How often it looks after things by itself.
         step: What to do about an order in doubt; tests put broken rules here.
+        steady: Seconds of a clock that nobody sets: ages and rates count by it, not by the wall clock.
         way: Taken while an order is decided and sent; the market data of the same loop makes way.
 
     Attributes:
@@ -86,9 +87,10 @@ class OrderDesk:
         cancel_at_stop: bool = False,
         pace: Pace | None = None,
         step: Callable[..., Step] = next_step,
+        steady: Callable[[], float] = monotonic,
         way: Way | None = None,
     ) -> None:
-        self._core = Core(journal, broker, account, clock, failpoint, on_change, way)
+        self._core = Core(journal, broker, account, clock, failpoint, on_change, steady, way)
         self._market, self._pace = market, pace or Pace()
         self._on_halt, self._cancel_at_stop, self._operator = on_halt, cancel_at_stop, operator
         self._exposure = Exposure(limits, market)
@@ -209,7 +211,7 @@ class OrderDesk:
         core = self._core
         held = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account and held}
         orders = tuple(order for key, order in core.working.items() if key != without)
-        return self._exposure.book(self.state, held, orders, self._now_s())
+        return self._exposure.book(self.state, held, orders, self._core.steady())
 
     async def _recover(self) -> None:
         self._troubled |= self._core.working.keys()  # one crash is one trouble, not one per order it left in doubt
@@ -228,7 +230,7 @@ class OrderDesk:
         if core.broker.features.immediate_limits:
             request = capped(request, market, limits)
         parent = self._parents.of(request, proposal.parent_quantity)
-        verdict = check(request, book, market, limits, now_s=self._now_s(), signal_age_s=age_s, parent=parent)
+        verdict = check(request, book, market, limits, now_s=self._core.steady(), signal_age_s=age_s, parent=parent)
         verdict = proposal.judged(verdict, request, book)
         core.failpoint("K0")
         happening = Happening.SUBMIT_INTENDED if verdict.passed else Happening.RISK_DENIED
@@ -245,10 +247,10 @@ class OrderDesk:
             event(identifier, happening, verdict.reason),
         )
         core.failpoint("K2")
-        if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._now_s()):
+        if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._core.steady()):
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
         if verdict.passed:
-            self._exposure.ordered(request, self._now_s())
+            self._exposure.ordered(request, self._core.steady())
             self._parents.add(request)
             self._doubts.submit(request, now, proposal.decided_at)
 
@@ -265,7 +267,7 @@ class OrderDesk:
             book = replace(book, state=TradingState.ACTIVE)
         age_s, market = (now - doubt.decided_at).total_seconds(), self._market(request.symbol)
         limits = self._exposure.limits  # its signal's other orders were held against it when it was sent first
-        return check(request, book, market, limits, now_s=self._now_s(), signal_age_s=age_s).reason
+        return check(request, book, market, limits, now_s=self._core.steady(), signal_age_s=age_s).reason
 
     def _watch(self, applied: Applied) -> None:
         """Halt where an order shows that something is wrong with more than itself."""
@@ -273,7 +275,7 @@ class OrderDesk:
         identifier = order.request.client_order_id
         if order.status in (Status.REJECTED, Status.IN_DOUBT) and identifier not in self._troubled:
             self._troubled.add(identifier)
-            self._exposure.trouble(self._now_s())
+            self._exposure.trouble(self._core.steady())
             self._core.put(Priority.HALT, self._tighten)
         if self._exposure.lost(order):
             self._core.put(Priority.HALT, self._tighten)
@@ -282,7 +284,7 @@ class OrderDesk:
 
     async def _tighten(self) -> None:
         book = self.book()
-        called = self._exposure.called_for(book, self._now_s())
+        called = self._exposure.called_for(book, self._core.steady())
         if called is TradingState.HALTED and not self.halted_for:
             await self._halt("too many orders rejected or in doubt, or too large a loss from the highest equity")
         elif called is TradingState.REDUCING:
@@ -324,11 +326,12 @@ class OrderDesk:
 
     def _remember(self) -> None:
         """Take up what an earlier process must not have known in vain: a halt, the day's and the highest equity."""
-        operator, account = self._core.journal.last(Kind.OPERATOR), self._core.journal.last(Kind.ACCOUNT)
+        core, journal = self._core, self._core.journal
+        operator, account = journal.last(Kind.OPERATOR), journal.last(Kind.ACCOUNT)
         self.halted_for = operator.body().get("halt", "") if operator else ""
-        orders = self._core.journal.state.orders.values()
         memory = account.body() if account is not None else None
-        self._exposure.recall(orders, memory)
+        self._exposure.recall(journal.state.orders.values(), memory)
+        self._exposure.resume(last_minute(journal, reversed(recent_orders(journal)), core.clock()), core.steady())
         self._days.recall(memory or {})
 
     async def _reconcile(self) -> None:
@@ -380,6 +383,3 @@ class OrderDesk:
 
     def _price(self, symbol: str) -> Decimal | None:
         return self._market(symbol).reference_price
-
-    def _now_s(self) -> float:
-        return self._core.clock().timestamp()

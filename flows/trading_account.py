@@ -14,7 +14,7 @@ from tasks.broker.port import Account
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
-from tasks.orders.order import ZERO, Order, OrderRequest
+from tasks.orders.order import ZERO, Order, OrderRequest, Status
 from tasks.orders.risk import next_state
 
 _MINUTE_S = 60.0
@@ -28,9 +28,28 @@ _RAN_AWAY = 3
 _RECENT = 1000
 
 
-def recent_orders(journal: Journal) -> Iterable[Order]:
-    """Return the last orders of a journal, oldest first."""
-    return deque(journal.state.orders.values(), maxlen=_RECENT)
+def recent_orders(journal: Journal) -> deque[Order]:
+    """Return the last orders of a journal that risk let pass, oldest first."""
+    passed = (order for order in journal.state.orders.values() if order.status is not Status.DENIED)
+    return deque(passed, maxlen=_RECENT)
+
+
+def last_minute(journal: Journal, orders: Iterable[Order], now: datetime) -> list[tuple[float, Order]]:
+    """Return which of the newest orders were made within a minute, the oldest first, each with its age.
+
+    Args:
+        journal: Where their times are.
+        orders: The newest first.
+        now: By the clock that the journal's times are of.
+    """
+    found: deque[tuple[float, Order]] = deque()
+    for order in orders:
+        made = next(journal.lines(order.request.client_order_id)).wall_ns / 1e9
+        age_s = max(now.timestamp() - made, 0.0)  # from the future: the clock was set back
+        if age_s >= _MINUTE_S:
+            break
+        found.appendleft((age_s, order))
+    return list(found)
 
 
 def told_limits(limits: Limits, journal: Journal, operator: str) -> Entry:
@@ -93,6 +112,13 @@ class Exposure:
         self._streak.in_a_row = memory.get("losses_in_a_row", 0)  # older journals do not know it
         self._peak, self._day_equity = Decimal(memory["peak"]), Decimal(memory["day_equity"])
         self._day, self.reducing = date.fromisoformat(memory["day"]), memory["reducing"]
+
+    def resume(self, orders: Iterable[tuple[float, Order]], now_s: float) -> None:
+        """Count an earlier process's orders of the last minute, with their ages: a start forgives no rate."""
+        for age_s, order in orders:
+            self.ordered(order.request, now_s - age_s)
+            if order.status is Status.REJECTED:
+                self.trouble(now_s - age_s)
 
     def ordered(self, request: OrderRequest, now_s: float) -> None:
         """Count an order towards the rate limits."""

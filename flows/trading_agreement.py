@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
@@ -25,11 +24,11 @@ _Pair = tuple[Decimal, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """What journal and broker hold, since when it is these two figures, and since when they differ at all."""
+    """What journal and broker hold, since when (steady clock) these two figures, and since when they differ at all."""
 
     pair: _Pair
-    since: datetime
-    first: datetime
+    since: float
+    first: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +97,17 @@ class Agreement:
             self._core.spawn(self._ask())
 
     async def _ask(self) -> None:
-        broker = self._core.broker
-        working = {key for key, order in self._core.working.items() if order.status not in _UNKNOWN_TO_BROKER}
+        core, broker = self._core, self._core.broker
+        working = {key for key, order in core.working.items() if order.status not in _UNKNOWN_TO_BROKER}
         try:
-            open_orders = await broker.open_orders()
-            account = await broker.account()
-            fills = await broker.fills(self._reports.since)
+            open_orders = await core.answered(broker.open_orders())
+            account = await core.answered(broker.account())
+            fills = await core.answered(broker.fills(self._reports.since))
         except (TransientError, ProtocolError) as error:
-            self._core.put(Priority.REPLY, partial(self._failed, str(error)))
+            core.put(Priority.REPLY, partial(self._failed, str(error)))
             return
         absent = frozenset(working - {seen.client_order_id for seen in open_orders})
-        self._core.put(Priority.REPLY, partial(self._judge, _Told(open_orders, account, fills, absent)))
+        core.put(Priority.REPLY, partial(self._judge, _Told(open_orders, account, fills, absent)))
 
     async def _failed(self, reason: str) -> None:
         log.warning("reconcile.failed", error=reason)
@@ -118,9 +117,9 @@ class Agreement:
         for fill in told.fills:
             await self._reports.take_fill(fill)
         for seen in told.open_orders:
-            order = self._core.order(seen.client_order_id)
-            if order is None or not order.is_terminal:  # one that ended meanwhile is newer than the list
-                await self._reports.adopt(seen, "open orders")
+            await self._reports.adopt(
+                seen, "open orders"
+            )  # also one that was written off: it works, whatever we thought
         for identifier in told.absent:
             order = self._core.working.get(identifier)
             if order is not None:
@@ -132,7 +131,7 @@ class Agreement:
             await self.reconcile()
 
     async def _compare(self, account: Account) -> None:
-        now, core = self._core.clock(), self._core
+        now, core = self._core.steady(), self._core
         ours = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account}
         found = {s: (ours.get(s, ZERO), account.positions.get(s, ZERO)) for s in {*ours, *account.positions}}
         differing = {symbol: pair for symbol, pair in found.items() if pair[0] != pair[1]}
@@ -143,7 +142,7 @@ class Agreement:
             known = before.get(symbol)
             since = known.since if known and known.pair == pair else now
             self._differing[symbol] = _Difference(pair, since, known.first if known else now)
-        young = all((now - one.first).total_seconds() < self._grace_s for one in self._differing.values())
+        young = all(now - one.first < self._grace_s for one in self._differing.values())
         self.agreed = not self._doubts.lingering and (not differing or (self.agreed and young))
         if self.complete:
             self._cash.settle(account)
@@ -152,7 +151,7 @@ class Agreement:
                 differing, now, is_news=differing != {symbol: one.pair for symbol, one in before.items()}
             )
 
-    async def _disagreed(self, differing: dict[str, _Pair], now: datetime, *, is_news: bool) -> None:
+    async def _disagreed(self, differing: dict[str, _Pair], now: float, *, is_news: bool) -> None:
         if is_news:
             told = {symbol: {"journal": ours, "broker": theirs} for symbol, (ours, theirs) in differing.items()}
             await self._core.commit(Entry(Kind.RECONCILE, body={"differing": told}))
@@ -160,7 +159,7 @@ class Agreement:
         lasting = [
             symbol
             for symbol, one in self._differing.items()
-            if (now - one.since).total_seconds() >= self._grace_s and symbol not in doubtful
+            if now - one.since >= self._grace_s and symbol not in doubtful
         ]
         if lasting:
             names = ", ".join(f"{s} (journal {differing[s][0]}, broker {differing[s][1]})" for s in sorted(lasting))

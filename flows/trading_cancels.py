@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from time import monotonic
 
@@ -14,6 +15,8 @@ from tasks.orders.states import Happening
 
 #: A cancel that was not answered is sent again after so long.
 RETRY_S = 2.0
+#: Requests of one order that may be under way: behind a rate limit that is shut more would only pile up.
+_MOST = 2
 _NOT_YET = UNCERTAIN | {Status.INITIALIZED}
 
 
@@ -28,6 +31,7 @@ class Cancels:
     def __init__(self, core: Core, adopt: Adopt) -> None:
         self._core, self._adopt = core, adopt
         self._not_before: dict[str, float] = {}
+        self._under_way: Counter[str] = Counter()
         core.followers.append(self._follow)
 
     async def request(self, identifier: str) -> None:
@@ -50,8 +54,9 @@ class Cancels:
             self._not_before.pop(identifier, None)
         elif order.pending is Pending.CANCEL and order.status not in _NOT_YET:
             now = monotonic()
-            if now >= self._not_before.get(identifier, now):
+            if now >= self._not_before.get(identifier, now) and self._under_way[identifier] < _MOST:
                 self._not_before[identifier] = now + RETRY_S
+                self._under_way[identifier] += 1
                 self._core.failpoint("K11")
                 self._core.spawn(self._send(order.request), first=True)
 
@@ -67,6 +72,10 @@ class Cancels:
         else:
             self._core.failpoint("K12")
             self._core.put(Priority.REPLY, partial(self._adopt, seen, "cancel"))
+        finally:
+            self._under_way[identifier] -= 1
+            if not self._under_way[identifier]:
+                del self._under_way[identifier]
 
     async def _refused(self, refused: Entry) -> None:
         await self._core.commit(refused)

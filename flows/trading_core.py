@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from tasks.broker.port import Broker, BrokerOrder
+from tasks.errors import TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.lifecycle import Applied, Event
@@ -25,6 +26,10 @@ log = structlog.get_logger("flows.trading")
 
 #: Entries kept for whoever watches.
 _KEPT = 40
+#: How long a question waits for its answer, its turn at a rate limit included.
+ANSWER_S = 90.0
+
+_T = TypeVar("_T")
 
 Handler = Callable[[], Coroutine[Any, Any, None]]
 #: Takes over what the broker says of an order, and where it said so.
@@ -50,23 +55,24 @@ class Doubt:
     """An order that the broker has to be asked about.
 
     Attributes:
-        sent_at: When the last request that may take effect was sent, or when the question arose.
+        sent_s: When the last request that may take effect was sent, or when the question arose, by the steady clock: a
+            wall clock that is set makes no request older.
         decided_at: When its signal was decided.
         not_found: Answers "not found" that count.
-        asked_after_s: How long after `sent_at` the last of them was asked for.
+        asked_after_s: How long after `sent_s` the last of them was asked for.
         busy: A request about it is under way.
         given_up: Nobody can tell; a person was called.
-        before: When the request before the last was sent, None where there is one alone.
+        before_s: When the request before the last was sent, None where there is one alone.
         refused: The broker's words, where it refused a request that came after another one.
     """
 
-    sent_at: datetime
+    sent_s: float
     decided_at: datetime
     not_found: int = 0
     asked_after_s: float = 0.0
     busy: bool = False
     given_up: bool = False
-    before: datetime | None = None
+    before_s: float | None = None
     refused: str = ""
 
 
@@ -80,6 +86,7 @@ class Core:
         clock: The wall clock, UTC.
         failpoint: Called with the name of every point at which a crash must be survived.
         on_change: Hears of every order that changed, after it is durable.
+        steady: Seconds of a clock that nobody sets: ages and rates count by it.
         way: Taken while something is decided and sent.
 
     Attributes:
@@ -98,10 +105,11 @@ class Core:
         clock: Callable[[], datetime],
         failpoint: Callable[[str], None],
         on_change: Callable[[Order], None],
+        steady: Callable[[], float],
         way: Way | None = None,
     ) -> None:
         self.journal, self.broker, self.account = journal, broker, account
-        self.clock, self.failpoint, self._on_change = clock, failpoint, on_change
+        self.clock, self.steady, self.failpoint, self._on_change = clock, steady, failpoint, on_change
         self.working = {key: order for key, order in journal.state.orders.items() if not order.is_terminal}
         self.doubts: dict[str, Doubt] = {}
         self.followers: list[Callable[[Applied], None]] = []
@@ -137,6 +145,18 @@ class Core:
             errand.add_done_callback(lambda _: self._way.leave())
         self.errands.add(errand)
         errand.add_done_callback(self.errands.discard)
+
+    async def answered(self, question: Awaitable[_T]) -> _T:
+        """Return the broker's answer to a question; one that hangs must not keep everything after it from being asked.
+
+        Raises:
+            TransientError: It did not come in time; whatever else the question raises.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await question
+        except TimeoutError:
+            raise TransientError(f"{self.broker.name}: expected an answer within {ANSWER_S:g} s, found none") from None
 
     @property
     def is_idle(self) -> bool:

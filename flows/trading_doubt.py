@@ -66,7 +66,7 @@ class Doubts:
         )
 
     def submit(
-        self, request: OrderRequest, sent_at: datetime, decided_at: datetime, *, before: datetime | None = None
+        self, request: OrderRequest, sent_at: datetime, decided_at: datetime, *, before_s: float | None = None
     ) -> None:
         """Send an order whose intent is committed.
 
@@ -74,9 +74,10 @@ class Doubts:
             request: What to send.
             sent_at: When its intent was committed.
             decided_at: When its signal was decided.
-            before: When it was sent the time before, where it was.
+            before_s: When it was sent the time before, where it was.
         """
-        self._core.doubts[request.client_order_id] = Doubt(sent_at, decided_at, busy=True, before=before)
+        doubt = Doubt(self._core.steady(), decided_at, busy=True, before_s=before_s)
+        self._core.doubts[request.client_order_id] = doubt
         self._core.spawn(self._submit(request, sent_at), first=True)
 
     async def recall(self) -> None:
@@ -92,12 +93,12 @@ class Doubts:
 
     async def resolve(self) -> None:
         """Do the next thing about every order in doubt."""
-        now = self._core.clock()
+        now_s = self._core.steady()
         for identifier, doubt in list(self._core.doubts.items()):
             order = self._core.order(identifier)
             if order is None or doubt.busy or doubt.given_up:
                 continue
-            since_s = (now - doubt.sent_at).total_seconds()
+            since_s = now_s - doubt.sent_s
             profile = self._core.broker.profile
             step = self._step(
                 profile,
@@ -115,8 +116,8 @@ class Doubts:
 
     def ask(self, order: Order) -> None:
         """Ask the broker about an order at once; an answer "not found" counts for nothing yet."""
-        now = self._core.clock()
-        doubt = self._core.doubts.setdefault(order.request.client_order_id, Doubt(now, now))
+        core = self._core
+        doubt = core.doubts.setdefault(order.request.client_order_id, Doubt(core.steady(), core.clock()))
         if not doubt.busy and not doubt.given_up:
             self._ask(order.request, doubt, None)
 
@@ -136,8 +137,11 @@ class Doubts:
                 sent, refused = sent[:-1], body["refused_again"]
             elif line.kind == Kind.SIGNAL:
                 decided_at = datetime.fromisoformat(body["decided_at"])
-        before = sent[-2] if len(sent) > 1 else None
-        return Doubt(sent[-1], decided_at or sent[-1], before=before, refused=refused)
+        now, now_s = self._core.clock(), self._core.steady()
+        # A request that seems to come from the future was sent before now all the same: the clock was set back.
+        sent_s = [now_s - max((now - moment).total_seconds(), 0.0) for moment in sent]
+        before_s = sent_s[-2] if len(sent_s) > 1 else None
+        return Doubt(sent_s[-1], decided_at or sent[-1], before_s=before_s, refused=refused)
 
     async def _submit(self, request: OrderRequest, sent_at: datetime) -> None:
         core, began = self._core, perf_counter()
@@ -151,24 +155,31 @@ class Doubts:
         except Exception as error:  # noqa: BLE001  (whatever else went wrong, the order may be at the broker)
             happening, said = Happening.OUTCOME_UNKNOWN, f"{type(error).__name__}: {error}"
         else:
-            core.put(Priority.REPLY, partial(self._adopt, found, f"submit, {perf_counter() - began:.3f} s"))
+            source = f"submit, {perf_counter() - began:.3f} s"
+            core.put(Priority.REPLY, partial(self._told, request.client_order_id, found, source))
             return
         core.put(Priority.REPLY, partial(self._failed, request.client_order_id, happening, said))
 
     async def _failed(self, identifier: str, happening: Happening, said: str) -> None:
-        doubt = self._core.doubts.get(identifier)
-        self._core.failpoint("K7")
-        if happening is Happening.REJECTED and doubt is not None and doubt.before is not None:
-            await self._core.commit(Entry(Kind.REPLY, identifier, {"refused_again": said}))
-            self._core.doubts[identifier] = Doubt(doubt.before, doubt.decided_at, refused=said)
+        core, doubt, order = self._core, self._core.doubts.get(identifier), self._core.order(identifier)
+        core.failpoint("K7")
+        if happening is Happening.REJECTED and order is not None and order.status not in UNCERTAIN:
+            # The broker spoke of the order meanwhile: another request of it, or the stream, was quicker than this one.
+            await core.commit(Entry(Kind.REPLY, identifier, {"refused": said, "while": order.status}))
+            if not order.is_terminal:
+                self.ask(order)
             return
-        (applied,) = await self._core.commit(event(identifier, happening, said))
-        self._core.failpoint("K8")
+        if happening is Happening.REJECTED and doubt is not None and doubt.before_s is not None:
+            await core.commit(Entry(Kind.REPLY, identifier, {"refused_again": said}))
+            core.doubts[identifier] = Doubt(doubt.before_s, doubt.decided_at, refused=said)
+            return
+        (applied,) = await core.commit(event(identifier, happening, said))
+        core.failpoint("K8")
         if doubt is None:
             return
         doubt.busy, doubt.not_found = False, 0
         if applied.order.status not in UNCERTAIN:
-            self._core.doubts.pop(identifier, None)
+            core.doubts.pop(identifier, None)
 
     def _ask(self, request: OrderRequest, doubt: Doubt, counts_at_s: float | None) -> None:
         doubt.busy = True
@@ -177,7 +188,7 @@ class Doubts:
     async def _query(self, request: OrderRequest, counts_at_s: float | None) -> None:
         identifier = request.client_order_id
         try:
-            found = await self._core.broker.query(identifier, request.symbol)
+            found = await self._core.answered(self._core.broker.query(identifier, request.symbol))
         except (TransientError, ProtocolError) as error:
             log.warning("query.failed", client_order_id=identifier, error=str(error))
             self._core.put(Priority.TICK, partial(self._unanswered, identifier))
@@ -192,7 +203,7 @@ class Doubts:
 
     async def _answered(self, identifier: str, found: BrokerOrder | None, counts_at_s: float | None) -> None:
         if found is not None:
-            await self._adopt(found, "query")
+            await self._told(identifier, found, "query")
             return
         doubt = self._core.doubts.get(identifier)
         if doubt is None:
@@ -201,6 +212,13 @@ class Doubts:
         if counts_at_s is not None:
             doubt.not_found, doubt.asked_after_s = doubt.not_found + 1, counts_at_s
         await self._core.commit(event(identifier, Happening.NOT_FOUND, "the broker does not find it"))
+
+    async def _told(self, identifier: str, found: BrokerOrder, source: str) -> None:
+        """Take over an answer; one that does not tell of this order, or contradicts it, leaves it to be asked for."""
+        await self._adopt(found, source)
+        doubt = self._core.doubts.get(identifier)
+        if doubt is not None:
+            doubt.busy = False
 
     async def _absent(self, order: Order, doubt: Doubt, since_s: float) -> None:
         """Send an order again that cannot become two, or put down that it was never placed."""
@@ -215,7 +233,7 @@ class Doubts:
             again = {"again": True, "because": "its absence was proved", "since_sent_s": round(since_s, 3)}
             await self._core.commit(Entry(Kind.SEND, request.client_order_id, again))
             self._core.failpoint("K14")
-            self.submit(request, now, doubt.decided_at, before=doubt.sent_at)
+            self.submit(request, now, doubt.decided_at, before_s=doubt.sent_s)
             return
         # Where ids are unique for ever, sending again needs no proof; "never placed" does.
         conclusive_s = self._core.broker.profile.conclusive_after_s(self._skew_s)

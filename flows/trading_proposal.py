@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from flows.trading_agreement import GRACE_S
+from tasks.errors import InputError
 from tasks.orders.account import Book, Verdict
 from tasks.orders.identity import client_order_id
 from tasks.orders.order import OrderRequest, OrderType, Side, TimeInForce
@@ -58,8 +59,13 @@ class Proposal:
         """Return the one order that this can become.
 
         Raises:
-            InputError: No broker could take it, or a part of its name is missing.
+            InputError: No broker could take it, or a part of its name is missing or holds what parts them.
         """
+        if "|" in self.strategy or "|" in self.leg:
+            raise InputError(
+                f"proposal: expected a strategy and a leg without |, which parts the names of a signal, found "
+                f"{self.strategy!r} and {self.leg!r}"
+            )
         identifier = client_order_id(account, self.strategy, self.signal_key, self.leg)
         return OrderRequest(
             identifier,

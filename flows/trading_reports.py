@@ -14,6 +14,7 @@ from tasks.broker.translate import from_fill, from_snapshot
 from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.identity import is_ours
+from tasks.orders.order import UNCERTAIN, Fill
 
 #: How far back executions are asked for, before the last one known.
 LOOK_BACK = timedelta(hours=24)
@@ -24,7 +25,7 @@ class _Ahead:
     """A snapshot that speaks of fills nobody has told yet, and since when."""
 
     seen: BrokerOrder
-    since: datetime
+    since_s: float
 
 
 class Reports:
@@ -48,6 +49,7 @@ class Reports:
         self._core, self._halt, self._price, self._lost = core, halt, price, lost
         self._ahead: dict[str, _Ahead] = {}
         self._strangers: set[str] = set()
+        self._not_counted: set[tuple[str, Fill]] = set()  # on record once, though every list of the day repeats them
         self._fetching = False
         fills = (fill.timestamp for order in core.journal.state.orders.values() for fill in order.fills)
         self._last_fill_at = max(fills, default=core.clock())
@@ -88,21 +90,22 @@ class Reports:
             await self._unknown(seen)
             return
         ahead = self._ahead.get(identifier)
-        waited_s = (core.clock() - ahead.since).total_seconds() if ahead else 0.0
+        waited_s = core.steady() - ahead.since_s if ahead else 0.0
         meant = from_snapshot(order, seen, waited_s=waited_s, market_price=self._price(seen.symbol))
         if meant.missing > 0:
-            self._ahead[identifier] = _Ahead(seen, ahead.since if ahead else core.clock())
+            self._ahead[identifier] = _Ahead(seen, ahead.since_s if ahead else core.steady())
         else:
             self._ahead.pop(identifier, None)
         core.failpoint("K7")
         if meant.anomaly:
-            await core.commit(Entry(Kind.ANOMALY, identifier, {"source": source, "report": seen, "why": meant.anomaly}))
+            said: dict[str, object] = {"source": source, "report": seen, "why": meant.anomaly}
+            await self._stranger(meant.anomaly, identifier, said)  # once, however often the broker repeats itself
             await self._halt(f"a report contradicts the journal: {meant.anomaly}")
         elif meant.events:
             events = [Entry(Kind.EVENT, identifier, event) for event in meant.events]
             await core.commit(Entry(Kind.REPLY, identifier, {"source": source, "report": seen}), *events)
         core.failpoint("K8")
-        core.doubts.pop(identifier, None)
+        self._settle(identifier)
 
     async def take_fill(self, told: BrokerFill) -> None:
         """Count an execution, once for ever."""
@@ -111,17 +114,25 @@ class Reports:
         if order is None:
             await self._stranger(told.fill.trade_id, identifier, {"unknown_fill": told})
             return
-        if told.fill in order.fills:
+        if told.fill in order.fills or (identifier, told.fill) in self._not_counted:
             return
         meant = from_fill(order, told)
-        core.failpoint("K9")
-        await core.commit(*(Entry(Kind.EVENT, identifier, event) for event in meant.events))
-        core.failpoint("K10")
-        self._last_fill_at = max(self._last_fill_at, told.fill.timestamp)
         if meant.anomaly:
             await self._stranger(told.fill.trade_id, identifier, {"fill": told, "why": meant.anomaly})
-        else:
-            core.doubts.pop(identifier, None)
+            return
+        core.failpoint("K9")
+        done = await core.commit(*(Entry(Kind.EVENT, identifier, event) for event in meant.events))
+        core.failpoint("K10")
+        if done[-1].duplicate or done[-1].anomaly:
+            self._not_counted.add((identifier, told.fill))
+        self._last_fill_at = max(self._last_fill_at, told.fill.timestamp)
+        self._settle(identifier)
+
+    def _settle(self, identifier: str) -> None:
+        """End the doubt about an order, unless what was said of it left it where it was."""
+        order = self._core.order(identifier)
+        if order is not None and order.status not in UNCERTAIN:
+            self._core.doubts.pop(identifier, None)
 
     def fetch(self) -> None:
         """Ask for executions, and look again at the snapshots that spoke of them."""
@@ -132,7 +143,7 @@ class Reports:
     async def _fetch(self) -> None:
         fills: list[BrokerFill] = []
         try:
-            fills = await self._core.broker.fills(self.since)
+            fills = await self._core.answered(self._core.broker.fills(self.since))
         except (TransientError, ProtocolError) as error:
             log.warning("fills.failed", error=str(error))
         self._core.put(Priority.REPLY, partial(self._fetched, fills))

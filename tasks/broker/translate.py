@@ -61,7 +61,7 @@ class Translation:
 
 def from_fill(order: Order, report: BrokerFill) -> Translation:
     """Return what an execution means; whether it was counted before is the lifecycle's to tell."""
-    wrong = _mismatch(order, report.symbol, report.side)
+    wrong = _mismatch(order, report.symbol, report.side) or _nonsense(report.fill)
     if wrong:
         return Translation(anomaly=wrong)
     return Translation(
@@ -131,6 +131,15 @@ def _mismatch(order: Order, symbol: str, side: str) -> str:
     return f"{request.client_order_id}: expected {request.side} {request.symbol}, the broker reports {side} {symbol}"
 
 
+def _nonsense(fill: Fill) -> str:
+    figures = (fill.price, fill.quantity, fill.fee, fill.base_fee or ZERO)
+    if all(figure.is_finite() for figure in figures) and fill.price > 0 and fill.quantity > 0:
+        return ""
+    return (
+        f"trade {fill.trade_id}: expected finite figures and a quantity above 0, found {fill.quantity} at {fill.price}"
+    )
+
+
 def _contradiction(order: Order, seen: BrokerOrder) -> str:
     request, name = order.request, order.request.client_order_id
     if seen.quantity != request.quantity:
@@ -165,7 +174,7 @@ def _end(order: Order, seen: BrokerOrder) -> tuple[Event, ...]:
 
 
 def _left_of_average(order: Order, seen: BrokerOrder, missing: Decimal) -> Decimal | None:
-    if seen.average_price is None or missing <= 0:
+    if seen.average_price is None or seen.average_price <= 0 or missing <= 0:
         return None
     known = sum((fill.price * fill.quantity for fill in order.fills), ZERO)
     left = (seen.average_price * seen.filled_quantity - known) / missing

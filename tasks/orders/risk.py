@@ -2,8 +2,9 @@
 
 The controls follow the market-access rule 15c3-5 (SEC) and RTS 6 article 15 (MiFID II): size, value, price collar,
 position and exposure including what is open or in doubt, message rates, repeated execution, loss limits. They fail
-closed: a missing or old reference price, an unknown equity, a book that is not valid refuse the order. Cancels always
-pass, and so does what can only bring a position closer to zero, short of the kill switch.
+closed: a missing or old reference price, an unknown equity, a book that is not valid, figures that cannot be reckoned
+with refuse the order. Cancels always pass, and so does what can only bring a position closer to zero, short of the kill
+switch.
 """
 
 from __future__ import annotations
@@ -32,21 +33,27 @@ def check(
         book: The account.
         market: Its symbol.
         limits: What is allowed.
-        now_s: Monotonic clock.
+        now_s: The clock of the book's recent orders, which nobody sets.
         signal_age_s: Age of the signal behind it.
         parent: What the signal asked for in all; None where the order is all of it.
     """
-    reducing = reduces(request, book)
-    whole = parent or Parent(request.quantity)
-    question = _Question(request, book, market, limits, now_s, signal_age_s, reducing, worst_cases(book), whole)
-    checked = []
-    for name, control in _CONTROLS:
-        if reducing and name in _WAIVED_WHEN_REDUCING:
-            continue
-        checked.append(name)
-        reason = control(question)
-        if reason:
-            return Verdict(passed=False, refused_by=name, reason=reason, checked=tuple(checked))
+    checked: list[str] = []
+    try:
+        reducing = reduces(request, book)
+        whole = parent or Parent(request.quantity)
+        question = _Question(request, book, market, limits, now_s, signal_age_s, reducing, worst_cases(book), whole)
+        for name, control in _CONTROLS:
+            if reducing and name in _WAIVED_WHEN_REDUCING:
+                continue
+            checked.append(name)
+            reason = control(question)
+            if reason:
+                return Verdict(passed=False, refused_by=name, reason=reason, checked=tuple(checked))
+    except ArithmeticError as error:  # absurd figures, such as a quantity of more steps than exact arithmetic counts
+        reason = f"expected figures of at most 28 digits, found none to reckon with ({type(error).__name__})"
+        return Verdict(
+            passed=False, refused_by=checked[-1] if checked else "precision", reason=reason, checked=tuple(checked)
+        )
     return Verdict(passed=True, checked=tuple(checked))
 
 
@@ -109,7 +116,7 @@ def _state(q: _Question) -> str:
 
 
 def _signal(q: _Question) -> str:
-    if q.signal_age_s <= q.limits.max_signal_age_s:
+    if abs(q.signal_age_s) <= q.limits.max_signal_age_s:  # one from the future is as old as the clock was set back
         return ""
     return f"expected a signal of at most {q.limits.max_signal_age_s} s, found one of {q.signal_age_s:.1f} s"
 

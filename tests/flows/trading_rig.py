@@ -231,6 +231,7 @@ async def trading(
     prepare: Callable[[FaultyBroker], None] = lambda broker: None,
     pace: Pace = QUICK,
     operator: str = "",
+    clock: Callable[[], datetime] = now,
 ) -> AsyncIterator[Rig]:
     """Run a desk on a folder's journal and paper account, as often as wanted; it stops clean at the end."""
     terms = Terms(latency_s=Decimal(0), initial_cash=Decimal(100_000))
@@ -243,7 +244,7 @@ async def trading(
             account="paper",
             limits=limits,
             market=market or market_at(),
-            clock=now,
+            clock=clock,
             pace=pace,
             operator=operator,
         )
