@@ -173,7 +173,7 @@ def last_recorded(lake: Lake, keys: Iterable[tuple[Channel, str]]) -> dict[tuple
     for channel, table in tables:
         if not lake.exists(table):
             continue
-        newest = lake.scan(table).group_by("symbol").agg(pl.col("received_at").max()).collect()
+        newest = lake.scan(table).group_by("symbol").agg(pl.col("received_at").max()).collect(engine="streaming")
         for symbol, at in newest.iter_rows():
             if (channel, symbol) in wanted:
                 found[channel, symbol] = at
@@ -181,10 +181,18 @@ def last_recorded(lake: Lake, keys: Iterable[tuple[Channel, str]]) -> dict[tuple
 
 
 def recorded_trades(lake: Lake, symbols: Iterable[str], *, most: int = REMEMBERED) -> dict[str, list[str]]:
-    """Return the ids of each symbol's newest recorded trades, oldest first; a refill must not record them twice."""
-    wanted = list(symbols)
+    """Return the ids of each symbol's newest recorded trades, oldest first; a refill must not record them twice.
+
+    Hours are counted first, so that no more than the last of them is held in memory after months of recording.
+    """
     if not lake.exists(TRADES):
         return {}
-    rows = lake.scan(TRADES).filter(pl.col("symbol").is_in(wanted))
-    newest = rows.group_by("symbol").agg(pl.col("id").sort_by("timestamp").tail(most)).collect()
+    rows = lake.scan(TRADES).filter(pl.col("symbol").is_in(list(symbols)))
+    hours = rows.group_by("symbol", pl.col("timestamp").dt.truncate("1h").alias("since")).len()
+    newer = pl.col("len").cum_sum().over("symbol") - pl.col("len")
+    counted = hours.collect(engine="streaming").sort("since", descending=True).filter(newer < most)
+    begins = counted.group_by("symbol").agg(pl.col("since").min())
+    late = rows.filter(pl.col("timestamp") >= begins["since"].min()).join(begins.lazy(), on="symbol")
+    held = late.filter(pl.col("timestamp") >= pl.col("since")).select("symbol", "timestamp", "id")
+    newest = held.group_by("symbol").agg(pl.col("id").sort_by("timestamp").tail(most)).collect(engine="streaming")
     return dict(newest.iter_rows())

@@ -20,8 +20,9 @@ from tasks.simulator.clock import MarketClock
 from tasks.simulator.market import generated
 from tasks.simulator.server import Simulator
 from tasks.stream.desk import Desk, DeskPolicy
+from tasks.stream.messages import Trade
 from tasks.stream.policy import SessionPolicy
-from tasks.stream.recording import ALERTS, DEPTH, OUTAGES, TRADES, Recorder, last_recorded
+from tasks.stream.recording import ALERTS, DEPTH, OUTAGES, TRADES, Recorder, last_recorded, recorded_trades
 from tasks.stream.refill import Refill
 from tasks.stream.service import StreamService
 from tasks.stream.session import Session
@@ -133,6 +134,22 @@ async def test_a_restart_stores_the_time_it_was_away(market, tmp_path: Path) -> 
     starts = {(row["channel"], row["symbol"]): row["start"] for row in outages.iter_rows(named=True)}
     assert set(starts) == set(KEYS)
     assert all(abs(starts[key] - last[key]) < timedelta(milliseconds=1) for key in KEYS)
+
+
+def test_a_start_remembers_the_newest_trades_of_each_symbol(tmp_path: Path) -> None:
+    """However many hours and days they lie apart, in order, as many of each symbol as are asked for."""
+    lake, dice = Lake(tmp_path), Random(5)
+    assert recorded_trades(lake, SYMBOLS) == {}
+    recorder = Recorder(lake)
+    stamps: dict[str, list[int]] = {symbol: [] for symbol in (*SYMBOLS, "OTHER")}
+    for number in range(300):
+        symbol = dice.choice(("BTCUSDT", "BTCUSDT", "BTCUSDT", "OTHER", "ETHUSDT" if number % 9 == 0 else "OTHER"))
+        stamp = round(START.timestamp() * 1000) + dice.randrange(3 * 86_400_000)
+        stamps[symbol].append(stamp)
+        recorder.trade(symbol, Trade(f"t{stamp}", 1.0, 1.0, "buy", stamp), stamp)
+    recorder.flush()
+    expected = {symbol: [f"t{one}" for one in sorted(stamps[symbol])[-40:]] for symbol in SYMBOLS}
+    assert recorded_trades(lake, SYMBOLS, most=40) == expected
 
 
 async def test_a_gap_is_refilled_before_the_stream_is_live_again(market) -> None:
