@@ -14,6 +14,7 @@ import structlog
 
 from flows.live_account import Account
 from flows.live_alerts import AlertSender
+from flows.live_clock import LiveClock
 from flows.live_limits import read_limits
 from flows.live_market import TradedDesk
 from flows.live_switch import KillSwitch
@@ -45,8 +46,6 @@ log = structlog.get_logger("flows.live")
 FOLLOW_AFTER_S = 5.0
 #: Difference between the vendor's clock and ours that a person should hear of.
 _SKEW_ALARM_MS = 500.0
-#: How long a start waits for the venue's clock before it trusts ours.
-_CLOCK_S = 5.0
 
 
 class LiveDesk:
@@ -96,9 +95,6 @@ class LiveDesk:
             is_open=self._is_open,
             refilled=True,
         )
-        self._clock_by = time.monotonic() + _CLOCK_S
-        if vendor.speed == 1:
-            vendor.now = self._venue_now
         recorder = Recorder(self._lake)
         self._mirror = Mirror(settings.redis_url)
         limits = read_limits(settings.limits_file)
@@ -132,6 +128,9 @@ class LiveDesk:
             observer=self._mirror.put,
             way=self.trading.way,
         )
+        self._clock = LiveClock(self._session, self._service.driver.tell)
+        if vendor.speed == 1:
+            vendor.now = self._clock.now
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve the page, stream and trade until `stop` is set; trading ends first, while the market is still seen."""
@@ -162,8 +161,9 @@ class LiveDesk:
             log.info("live.started", symbols=self._symbols, page=page.url, token_file=str(token_file))
             async with asyncio.TaskGroup() as group:
                 drained = asyncio.Event()
-                parts = self._service.run(drained), self._follow(), self._poll(), self._mirror.run()
-                streaming, *helpers = (group.create_task(_beside(one, stop, drained)) for one in parts)
+                beside = self._follow(), self._poll(), self._clock.watch(), self._mirror.run()
+                parts = (_beside(one, stop, drained) for one in (self._service.run(drained), *beside))
+                streaming, *helpers = (group.create_task(one) for one in parts)
                 await trading.run(stop)
                 drained.set()
                 await streaming
@@ -209,17 +209,6 @@ class LiveDesk:
         last_ms = self._service.desk.seats[symbol].tape.last_ms
         return from_ms(last_ms) if last_ms else None
 
-    def _venue_now(self) -> datetime:
-        """Return the market's time by the venue's own clock: to one that runs ahead, a forming bar looks closed.
-
-        It counts on from the venue's last pongs, so that whoever sets our clock changes nothing; ours stands in only
-        where no pong has come.
-        """
-        offset_ms = self._session.link.clock.offset_ms
-        if offset_ms is None:
-            return datetime.now(UTC)
-        return from_ms(round(self._session.wall_ms(time.monotonic()) + offset_ms))
-
     def _is_open(self, symbol: str) -> bool:
         return self._calendars[symbol].is_open(self._vendor.now())
 
@@ -231,8 +220,7 @@ class LiveDesk:
 
     async def _fill(self, symbol: str) -> int:
         """Bring a symbol's bars, and after a gap its trades, up to now; then hand the bars to its strategy."""
-        while self._session.link.clock.offset_ms is None and time.monotonic() < self._clock_by:  # noqa: ASYNC110  (no event says so)
-            await asyncio.sleep(0.02)
+        await self._clock.known()
         if symbol in self._torn:
             await self._mend(symbol)
         written = await self._vendor.fill_bars(self._lake, symbol, self._interval, least=self._history)

@@ -132,6 +132,17 @@ class Link:
         self.ask()
         return None
 
+    def jumped(self, now: float, by_s: float) -> None:
+        """Count by a wall clock that is `by_s` ahead of the one before; see `Session.jumped`."""
+        self._epoch_ms += by_s * 1000.0
+        self.clock = ClockOffset()
+        for topic in self.subscriptions.topics.values():
+            if topic.gap_start is not None:
+                topic.gap_start -= by_s  # the same moment, by the new clock
+            elif by_s > 0.0:
+                self._tell(gaps.begin(topic, GapReason.NOT_RUNNING, now - by_s))
+                self._ended(gaps.end(topic, now))
+
     def facts(self) -> set[Fact]:
         """Return what is true of this connection now."""
         subscriptions = self.subscriptions

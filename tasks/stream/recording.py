@@ -192,6 +192,8 @@ def recorded_trades(lake: Lake, symbols: Iterable[str], *, most: int = REMEMBERE
     newer = pl.col("len").cum_sum().over("symbol") - pl.col("len")
     counted = hours.collect(engine="streaming").sort("since", descending=True).filter(newer < most)
     begins = counted.group_by("symbol").agg(pl.col("since").min())
+    if begins.is_empty():
+        return {}
     late = rows.filter(pl.col("timestamp") >= begins["since"].min()).join(begins.lazy(), on="symbol")
     held = late.filter(pl.col("timestamp") >= pl.col("since")).select("symbol", "timestamp", "id")
     newest = held.group_by("symbol").agg(pl.col("id").sort_by("timestamp").tail(most)).collect(engine="streaming")

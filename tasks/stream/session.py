@@ -53,7 +53,8 @@ class Session:
             desired: Subscriptions in order of priority.
             policy: Every wait and limit.
             rng: Source of the backoff's jitter.
-            epoch_ms: Wall-clock milliseconds when the monotonic clock shows 0; jumps of the wall clock touch no timer.
+            epoch_ms: Wall-clock milliseconds when the monotonic clock shows 0; jumps of the wall clock touch no timer,
+                and count from when they are told by `jumped`.
             is_open: Whether a symbol's market trades now; a closed market is not silent.
             refilled: Whether somebody fetches the bars missed in gaps and calls `resynced`.
         """
@@ -115,6 +116,14 @@ class Session:
         """The bars missed by `symbols` have been fetched."""
         self.link.unfilled.difference_update(symbols)
         self._assess(now)
+
+    def jumped(self, now: float, by_s: float) -> None:
+        """The wall clock has left the monotonic one behind by so much: it was set, or the machine stood still.
+
+        From here on the new one counts. What it went ahead by may be missing; set back, it was only wrong before.
+        """
+        self.epoch_ms += by_s * 1000.0
+        self.link.jumped(now, by_s)
 
     def resume(self, last: Mapping[Key, float]) -> None:
         """Continue an earlier run: what it recorded last, on our monotonic clock, is where each gap begins."""

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from pydantic import SecretStr
 
@@ -114,3 +115,17 @@ async def test_a_gap_that_ends_during_a_refill_is_refilled_too(tmp_path: Path, m
         for _ in range(3):
             await desk._fill("BTCUSDT")
         assert asked == ["BTCUSDT", "BTCUSDT"]
+
+
+async def test_a_machine_that_stood_still_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour by which the wall clock is ahead all at once is stored as an outage of everything that is streamed."""
+    async with live_side(tmp_path, TradingPlan()) as (desk, settings, _):
+        await until(lambda: desk.trading.price("BTCUSDT") is not None, lambda: "a book came")
+        hour = timedelta(hours=1)
+        monkeypatch.setattr("flows.live_clock.wall_clock", lambda: wall_now() + hour)
+        epoch_ms = desk._session.epoch_ms
+        await until(lambda: desk._session.epoch_ms > epoch_ms, lambda: "it is noticed")
+    outages = Lake(settings.lake_root).scan("live/outages").filter(pl.col("reason") == "not running").collect()
+    spans = {(row["channel"], row["symbol"]): row["end"] - row["start"] for row in outages.iter_rows(named=True)}
+    assert len(spans) == 4
+    assert all(abs(span - hour) < timedelta(seconds=2) for span in spans.values())

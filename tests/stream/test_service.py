@@ -150,6 +150,7 @@ def test_a_start_remembers_the_newest_trades_of_each_symbol(tmp_path: Path) -> N
     recorder.flush()
     expected = {symbol: [f"t{one}" for one in sorted(stamps[symbol])[-40:]] for symbol in SYMBOLS}
     assert recorded_trades(lake, SYMBOLS, most=40) == expected
+    assert recorded_trades(lake, ["UNKNOWN"]) == {}
 
 
 async def test_a_gap_is_refilled_before_the_stream_is_live_again(market) -> None:

@@ -34,6 +34,15 @@ def sent(session: Session) -> list[dict]:
     return [json.loads(payload) for payload in payloads if payload != PING]
 
 
+def gaps_of(session: Session) -> list[tuple[str, str, float, float]]:
+    """Return the gaps that ended: channel, reason, and the wall clock's seconds from when to when."""
+    ended = of(session, GapEnded)
+    return [
+        (one.channel, str(one.reason), session.wall_ms(one.start) / 1e3, session.wall_ms(one.end) / 1e3)
+        for one in ended
+    ]
+
+
 def of(session: Session, kind: type) -> list:
     """Return the events of one kind."""
     return [event for event in session.take_events() if isinstance(event, kind)]
@@ -546,3 +555,31 @@ def test_changing_what_is_desired_asks_for_the_difference_only() -> None:
         ("subscribe", ["C"]),
         ("unsubscribe", ["A"]),
     ]
+
+
+def test_a_machine_that_stood_still_missed_what_it_did_not_see(session_in) -> None:
+    """Where the wall clock went on without us, the stretch is a gap of everything, and our clock is right again."""
+    session = session_in(State.LIVE)
+    before = session.wall_ms(5.0)
+    session.jumped(5.0, 7200.0)
+    assert session.wall_ms(5.0) == before + 7_200_000.0
+    stood = before / 1e3, before / 1e3 + 7200.0
+    assert sorted(gaps_of(session)) == [(channel, "not running", *stood) for channel in ("depth", "trade")]
+    assert session.link.clock.offset_ms is None  # measured against a clock that was wrong
+    session.receive(pong(1_000.0), 5.0)
+    session.lost(6.0, 1006, "cut")
+    began = session.wall_ms(session.link.heartbeat.last_frame) / 1e3
+    session.take_events()
+    session.jumped(8.0, 3600.0)
+    assert gaps_of(session) == []  # open already: it goes on from where it began
+    topic = session.link.subscriptions.topics["trade", "BTCUSDT"]
+    assert topic.gap_start is not None
+    assert session.wall_ms(topic.gap_start) / 1e3 == began
+
+
+def test_a_clock_that_is_set_back_tells_no_gap(session_in) -> None:
+    """Nothing was missed where the wall clock only was wrong before."""
+    session = session_in(State.LIVE)
+    before = session.wall_ms(5.0)
+    session.jumped(5.0, -60.0)
+    assert (session.wall_ms(5.0), gaps_of(session)) == (before - 60_000.0, [])
