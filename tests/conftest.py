@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from tests.redis_server import redis_server
 
@@ -29,3 +33,25 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         if url is None:
             pytest.skip("redis-server is not installed")
         yield url
+
+
+class OneServerScheduling(LoadFileScheduling):
+    """Deals the tests out by file, and the files that need the Prefect server all to one worker.
+
+    A server's start costs ten seconds of a core: it is paid once, not by every worker.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "prefect server" if self._needs_server(file) else file
+
+    @cache  # noqa: B019  (one scheduler a run)
+    def _needs_server(self, file: str) -> bool:
+        text = (self.config.rootpath / file).read_text()
+        return re.search(r"\b(prefect_server|orchestrated): str", text) is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneServerScheduling | None:
+    """Take the place of ``--dist loadfile``."""
+    return OneServerScheduling(config, log) if config.getoption("dist") == "loadfile" else None

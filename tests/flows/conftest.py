@@ -11,8 +11,6 @@ from collections.abc import Iterator
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import adhoc
-
 
 def free_port() -> int:
     """Return a port nobody listens on."""
@@ -21,12 +19,26 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def call_first_flow(port: int) -> str:
+    """Call a flow from a script of its own on a machine that has no server configured; returns what it printed."""
+    script = (
+        "import asyncio, flows.adhoc as adhoc\n"
+        "from prefect.settings import PREFECT_API_URL\n"
+        "@adhoc.flow(name='first')\n"
+        "async def first() -> str: return PREFECT_API_URL.value()\n"
+        "print(first())\n"
+    )
+    environment = os.environ | {"PREFECT_SERVER_API_PORT": str(port)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
-    """Start a Prefect server of the session's own and stop it at the end; yields its /api address."""
-    port = free_port()
-    adhoc.start_server("127.0.0.1", port)
-    yield f"http://127.0.0.1:{port}/api"
+    """Start the session's Prefect server as a script does that finds none; stop it at the end; yields its address."""
+    address = call_first_flow(free_port())
+    yield address
     subprocess.run([sys.executable, "-m", "prefect", "server", "stop"], env=os.environ, check=True, capture_output=True)
 
 

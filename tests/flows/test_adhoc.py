@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,7 +17,7 @@ from prefect.settings import get_current_settings
 
 from flows import adhoc, steps
 from flows.steps import Progress, gather, is_orchestrated, publish_markdown, step, subflow
-from tests.flows.conftest import free_port
+from tests.flows.conftest import call_first_flow, free_port
 
 
 @task(cache_policy=NO_CACHE)
@@ -111,25 +110,14 @@ async def test_one_failed_step_never_stops_the_others() -> None:
     assert isinstance(second, ValueError)
 
 
-def test_a_server_is_started_where_none_is_configured(tmp_path) -> None:
-    """A script on a machine without a server starts one, and finds it again at the next call."""
-    port = free_port()
-    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PREFECT_SERVER_API_PORT": str(port)}
-    script = (
-        "import asyncio, flows.adhoc as adhoc\n"
-        "from prefect.settings import PREFECT_API_URL\n"
-        "@adhoc.flow(name='first')\n"
-        "async def first() -> str: return PREFECT_API_URL.value()\n"
-        "print(first())\n"
-    )
-    try:
-        for _ in range(2):
-            done = subprocess.run(
-                [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-            )
-            assert done.stdout.strip() == f"http://127.0.0.1:{port}/api", done.stderr
-    finally:
-        subprocess.run([sys.executable, "-m", "prefect", "server", "stop"], env=environment, check=True)
+def test_a_server_is_started_where_none_is_configured(prefect_server: str) -> None:
+    """A script on a machine without a server starts one (the session's began so), and the next call finds it again."""
+    home = get_current_settings().home
+    process = (home / "server.pid").read_text()
+    port = urlsplit(prefect_server).port
+    assert port is not None
+    assert prefect_server == call_first_flow(port) == f"http://127.0.0.1:{port}/api"
+    assert (home / "server.pid").read_text() == process, "the second call started a server of its own"
 
 
 def test_a_server_outlives_the_errors_it_logs(prefect_server: str) -> None:

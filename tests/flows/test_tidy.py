@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import PrefectClient, get_client
@@ -115,7 +114,7 @@ async def test_a_dead_live_run_is_told_by_its_lock(client: PrefectClient, tmp_pa
     assert len(await client.read_flow_runs()) == before
 
 
-async def _missed(client: PrefectClient, url: str, pool: str) -> list[FlowRun]:
+async def _missed(client: PrefectClient, pool: str) -> list[FlowRun]:
     """Return the runs of an hourly deployment that a machine missed which was off since last night."""
     hour = timedelta(hours=1)
     anchor = datetime.now(UTC) - 8 * hour
@@ -129,8 +128,7 @@ async def _missed(client: PrefectClient, url: str, pool: str) -> list[FlowRun]:
         concurrency_options=ConcurrencyOptions(collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
     )
     wanted = {"start_time": anchor.isoformat(), "end_time": datetime.now(UTC).isoformat(), "min_runs": 8, "max_runs": 8}
-    async with httpx.AsyncClient(base_url=url) as plain:
-        (await plain.post(f"/deployments/{deployment}/schedule", json=wanted)).raise_for_status()
+    await client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment}, json=wanted)
     return sorted(await _of(client, deployment), key=lambda run: str(run.expected_start_time))
 
 
@@ -140,9 +138,9 @@ async def _of(client: PrefectClient, deployment: UUID) -> list[FlowRun]:
     return await client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(due))
 
 
-async def test_a_downtime_is_caught_up_by_one_run(client: PrefectClient, pool: str, orchestrated: str) -> None:
+async def test_a_downtime_is_caught_up_by_one_run(client: PrefectClient, pool: str) -> None:
     """Of eight missed runs of an hourly schedule the newest is left, the others are cancelled with the reason."""
-    missed = await _missed(client, orchestrated, pool)
+    missed = await _missed(client, pool)
     assert len(missed) >= 8
     skipped = await skip_missed(client, timedelta(0))
     states = await _states(client, *(run.id for run in missed))
@@ -151,11 +149,9 @@ async def test_a_downtime_is_caught_up_by_one_run(client: PrefectClient, pool: s
     assert missed[-1].name not in skipped
 
 
-async def test_late_runs_that_a_worker_takes_at_once_do_not_pile_up(
-    client: PrefectClient, pool: str, orchestrated: str
-) -> None:
+async def test_late_runs_that_a_worker_takes_at_once_do_not_pile_up(client: PrefectClient, pool: str) -> None:
     """Where nobody tidied, the collision strategy of prefect.yaml lets one of them begin and cancels the others."""
-    first, second, *_ = await _missed(client, orchestrated, pool)
+    first, second, *_ = await _missed(client, pool)
     await client.set_flow_run_state(first.id, Pending())
     await client.set_flow_run_state(second.id, Pending())
     assert await _states(client, first.id, second.id) == [StateType.PENDING, StateType.CANCELLED]
