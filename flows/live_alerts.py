@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ log = structlog.get_logger("flows.live")
 
 MAX_WAITING = 100
 SEND_TIMEOUT_S = 20.0
+#: How long the end of a run waits for what was told just before it.
+LAST_WORDS_S = 3.0
 
 
 class AlertSender:
@@ -39,6 +42,7 @@ class AlertSender:
         self.failed = 0
         self._names = tuple(names)
         self._blocks: list[Any] = []
+        self._unsent = 0
         self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_WAITING)
         self._sending: asyncio.Task[None] | None = None
 
@@ -54,9 +58,16 @@ class AlertSender:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._sending is not None:
-            self._sending.cancel()
-            await asyncio.wait([self._sending])
+        if self._sending is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._waiting.join()
+        self._sending.cancel()
+        await asyncio.wait([self._sending])
+        if self._unsent:
+            self.failed += self._unsent
+            log.warning("alerts.not_sent", alerts=self._unsent, reason="the run ended")
 
     def tell(self, alert: Alert) -> None:
         """Log an alert and queue it for the blocks."""
@@ -72,6 +83,7 @@ class AlertSender:
             return
         try:
             self._waiting.put_nowait((subject, body))
+            self._unsent += 1
         except asyncio.QueueFull:
             self.failed += 1
 
@@ -80,6 +92,8 @@ class AlertSender:
             subject, body = await self._waiting.get()
             for block in self._blocks:
                 await self._send(block, subject, body)
+            self._unsent -= 1
+            self._waiting.task_done()
 
     async def _send(self, block: Any, subject: str, body: str) -> None:
         try:

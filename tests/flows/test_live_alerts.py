@@ -50,6 +50,24 @@ async def test_an_alert_is_sent_once_to_every_block(capsys) -> None:
     assert "secret-path" not in capsys.readouterr().out
 
 
+async def test_the_end_of_a_run_waits_for_its_last_words(monkeypatch, capsys) -> None:
+    """What was told just before the end is sent, for some seconds at most; what hangs then is counted and logged."""
+    working = Messenger()
+    sender = await sender_with(working)
+    sender.call("paper: trading halted", "a person said so")
+    await sender.__aexit__(None, None, None)
+    assert working.told == [("paper: trading halted", "a person said so")]
+    monkeypatch.setattr("flows.live_alerts.LAST_WORDS_S", 0.02)
+    hanging = Messenger()
+    monkeypatch.setattr(hanging, "notify", lambda *told: asyncio.Event().wait())
+    sender = await sender_with(hanging)
+    for _ in range(3):
+        sender.call("paper: trading halted", "a person said so")
+    await asyncio.wait_for(sender.__aexit__(None, None, None), 5.0)
+    assert (sender.sent, sender.failed) == (0, 3)
+    assert "alerts.not_sent" in capsys.readouterr().out
+
+
 async def test_a_slow_messenger_delays_nobody() -> None:
     """The queue is bounded; what does not fit is counted and was logged."""
     sender = AlertSender([])
