@@ -19,6 +19,8 @@ log = structlog.get_logger("flows.live")
 _LOOK_S, _JUMP_S = 1.0, 2.0
 #: How long a start waits for the venue's clock before it trusts ours.
 _WAIT_S = 5.0
+#: A venue's clock further away than this is none: what it says is a fault.
+_MOST_MS = 86_400_000.0
 
 
 class LiveClock:
@@ -37,10 +39,10 @@ class LiveClock:
         """Return the market's time by the venue's own clock: to one that runs ahead, a forming bar looks closed.
 
         It counts on from the venue's last pongs, so that whoever sets our clock changes nothing; ours stands in only
-        where no pong has come.
+        where no pong has come, or one a day away that is no clock's.
         """
         offset_ms = self._session.link.clock.offset_ms
-        if offset_ms is None:
+        if offset_ms is None or abs(offset_ms) > _MOST_MS:
             return wall_clock()
         return from_ms(round(self._session.wall_ms(time.monotonic()) + offset_ms))
 

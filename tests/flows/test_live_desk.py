@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import polars as pl
 import pytest
 from pydantic import SecretStr
 
+from flows.live_clock import LiveClock
 from flows.live_desk import LiveDesk
 from flows.live_plan import TradingPlan
 from flows.trading_proposal import Proposal
@@ -27,6 +30,8 @@ from tasks.simulator.market import Market, generated
 from tasks.simulator.server import Simulator
 from tasks.stream.events import GapEnded, GapReason
 from tasks.stream.messages import Trade
+from tasks.stream.policy import SessionPolicy
+from tasks.stream.session import Session
 from tests.flows.live_rig import live_side, wall_now
 from tests.flows.trading_rig import until
 
@@ -129,3 +134,16 @@ async def test_a_machine_that_stood_still_says_so(tmp_path: Path, monkeypatch: p
     spans = {(row["channel"], row["symbol"]): row["end"] - row["start"] for row in outages.iter_rows(named=True)}
     assert len(spans) == 4
     assert all(abs(span - hour) < timedelta(seconds=2) for span in spans.values())
+
+
+@pytest.mark.parametrize(("ahead_s", "heeded"), [(-90.0, True), (3600.0, True), (1e9, False)])
+def test_a_pong_from_another_age_is_no_clock(ahead_s: float, heeded: bool) -> None:
+    """The venue's clock counts for as long as it can be one; what is a day away is a fault, and ours stands in."""
+    epoch_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
+    session = Session([], policy=SessionPolicy(), rng=Random(1), epoch_ms=epoch_ms)
+    clock = LiveClock(session, lambda change: None)
+    now = time.monotonic()
+    session.link.clock.ping_sent(now)
+    session.link.clock.pong_received(now, session.wall_ms(now), session.wall_ms(now) + 1000.0 * ahead_s)
+    expected = wall_now() + timedelta(seconds=ahead_s if heeded else 0.0)
+    assert abs(clock.now() - expected) < timedelta(seconds=1)
