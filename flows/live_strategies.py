@@ -68,7 +68,6 @@ class Trader(Closing, Protocol):
 class _Run:
     driver: StrategyDriver
     next_open: datetime
-    traded: datetime | None = None  # the first trade seen since the newest bar
     bars: int = 0
     signals: int = 0
     last_signal: str = ""
@@ -115,6 +114,7 @@ class Strategies:
         self._runs: dict[str, _Run] = {}
         self._exits: list[Exit] = []
         self._seen: dict[str, datetime] = {}
+        self._began, self._traded = market_now(), dict[str, datetime | None]()  # the first trade since the newest bar
         self._beats = dict.fromkeys(self._symbols, monotonic())
         self._stopping = False
 
@@ -200,15 +200,13 @@ class Strategies:
         return monotonic() - self._beats[symbol]
 
     def _stopped(self, symbol: str) -> datetime | None:
-        """Return the first trade since the newest bar, where bars should have told of it long ago."""
-        run, traded = self._runs.get(symbol), self._last_trade(symbol)
-        if run is None:
-            return None
-        if run.traded is None or run.traded < run.next_open:
-            run.traded = traded if traded is not None and traded >= run.next_open else None
+        """Return the first trade since the newest bar, or the start, where bars should have told of it long ago."""
+        run, newest, first = self._runs.get(symbol), self._last_trade(symbol), self._traded.get(symbol)
+        since = run.next_open if run else self._began
+        if first is None or first < since:
+            first = self._traded[symbol] = newest if newest is not None and newest >= since else None
         due, step = self._step.closed_end(self._market_now() - _DUE_AFTER), self._step.step or timedelta(days=31)
-        is_late = run.traded is not None and run.traded + _STOPPED_BARS * step <= due
-        return run.traded if is_late else None
+        return first if first is not None and first + _STOPPED_BARS * step <= due else None
 
     async def _begin(self, symbol: str, end: datetime) -> None:
         step = self._step.step or timedelta(days=31)

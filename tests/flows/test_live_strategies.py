@@ -205,6 +205,19 @@ async def test_a_market_that_trades_and_has_no_bars_halts(tmp_path: Path, broker
     assert stopped(4.3, last + 4 * MINUTE) is None
 
 
+async def test_a_market_without_any_bar_halts_too(tmp_path: Path, broker: PaperBroker) -> None:
+    """A strategy that never began, because no bar of its symbol ever came, is no calm one while the market trades."""
+    desk = Desk(tmp_path, broker)
+    desk.now, desk.traded = FIRST + timedelta(minutes=50), FIRST - MINUTE
+    await desk.strategies.take(SYMBOL)
+    assert desk.strategies._stopped(SYMBOL) is None  # it traded before this run only
+    desk.traded = first = FIRST + timedelta(seconds=9)
+    desk.now = FIRST + timedelta(minutes=3)
+    assert desk.strategies._stopped(SYMBOL) is None
+    desk.now, desk.traded = FIRST + timedelta(minutes=4.2), FIRST + 4 * MINUTE
+    assert desk.strategies._stopped(SYMBOL) == first
+
+
 def test_a_strategy_that_cannot_run_is_refused_before_it_begins(tmp_path: Path, broker: PaperBroker) -> None:
     """Parameters that the strategy does not take end the start, not the first bar."""
     desk = Desk(tmp_path, broker, TradingPlan(strategy="ma_crossover", strategy_params={"fast": 9, "slow": 2}))
