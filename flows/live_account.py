@@ -12,7 +12,7 @@ from time import monotonic
 
 import structlog
 
-from flows.live_plan import TradingPlan, keys, spelling
+from flows.live_plan import TradingPlan, keys, passphrase, spelling
 from flows.settings import Settings
 from tasks.broker.matching import Terms
 from tasks.broker.metered import Gate, order_limits
@@ -101,6 +101,7 @@ async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]
         tuple(symbols),
         sandbox=not plan.is_live,
         allow_non_idempotent=plan.allow_non_idempotent,
+        passphrase=passphrase(plan, settings),
     )
     exchange = open_exchange(chosen)
     try:

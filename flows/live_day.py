@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -25,7 +26,7 @@ def told_day(account: str, report: dict[str, Any]) -> str:
     positions = ", ".join(f"{quantity:f} {symbol}" for symbol, quantity in sorted(report["positions"].items()))
     rows = {
         "equity": f"{report['equity']:.2f}, {report['profit']:+.2f} since {report['equity_before']:.2f}",
-        "fees": f"{report['fees']:.2f}",
+        "fees": f"{report['fees']:.2f}{_elsewhere(report['fees_elsewhere'])}",
         "fills": f"{report['fills']} of {report['orders']} orders",
         "orders denied, rejected, in doubt": f"{report['denied']}, {report['rejected']}, {report['in_doubt']}",
         "positions": positions or "none",
@@ -35,6 +36,11 @@ def told_day(account: str, report: dict[str, Any]) -> str:
     }
     head = f"# {account}: {report['day']}{'' if report['ended'] else ', up to the end of the run'}"
     return "\n".join([head, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""])
+
+
+def _elsewhere(fees: dict[str, Decimal]) -> str:
+    told = ", ".join(f"{fee:f} {asset}" for asset, fee in sorted(fees.items()))
+    return f", and {told} that no profit is told after" if told else ""
 
 
 def _cash(report: dict[str, Any]) -> str:

@@ -112,6 +112,11 @@ def keys(plan: TradingPlan, settings: Settings) -> tuple[SecretStr, SecretStr]:
     return _keys_of("sandbox", settings.sandbox_key, settings.sandbox_secret)
 
 
+def passphrase(plan: TradingPlan, settings: Settings) -> SecretStr | None:
+    """Return the third secret that some exchanges' keys have, None where there is none."""
+    return settings.trade_passphrase if plan.is_live else settings.sandbox_passphrase
+
+
 def spelling(plan: TradingPlan, symbols: list[str]) -> dict[str, str]:
     """Return each symbol in the broker's spelling.
 

@@ -60,8 +60,10 @@ class Settings(BaseSettings):
     )
     sandbox_key: SecretStr | None = Field(None, description="Key of the exchange's test environment.")
     sandbox_secret: SecretStr | None = Field(None, description="Its secret.")
+    sandbox_passphrase: SecretStr | None = Field(None, description="Its passphrase, at exchanges that want one (OKX).")
     trade_key: SecretStr | None = Field(None, description="Key that may trade real money; never one that may withdraw.")
     trade_secret: SecretStr | None = Field(None, description="Its secret.")
+    trade_passphrase: SecretStr | None = Field(None, description="Its passphrase, at exchanges that want one (OKX).")
     live_account: str = Field("", description="Name of the account that holds real money; a live run repeats it.")
     limits_file: Path | None = Field(None, description="TOML file of risk limits where they are not the defaults.")
 

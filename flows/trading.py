@@ -289,11 +289,14 @@ class OrderDesk:
             await self._halt("too many orders rejected or in doubt, or too large a loss from the highest equity")
         elif called is TradingState.REDUCING:
             self._exposure.reducing = True
+        await self._write_memory()
 
     async def _measured(self, account: Account) -> None:
         await self._days.look(account, self._agreement.differing, self.halted_for)
         self._exposure.measure(account, self._core.clock())
         await self._tighten()
+
+    async def _write_memory(self) -> None:
         told, known, now = self._memory(), self._noted, monotonic()
         is_news = any(told[name] != known.get(name) for name in ("day", "day_equity", "reducing", "losses_in_a_row"))
         if is_news or (told != known and now - self._noted_at >= NOTE_S):
@@ -332,7 +335,7 @@ class OrderDesk:
         memory = account.body() if account is not None else None
         self._exposure.recall(journal.state.orders.values(), memory)
         self._exposure.resume(last_minute(journal, reversed(recent_orders(journal)), core.clock()), core.steady())
-        self._days.recall(memory or {})
+        self._days.recall(memory or {}, 0 if account is None else account.seq)
 
     async def _reconcile(self) -> None:
         self._compared_at = monotonic()

@@ -62,6 +62,11 @@ def told_limits(limits: Limits, journal: Journal, operator: str) -> Entry:
     return Entry(Kind.LIMITS, body=body | ({"changed": changed, "operator": operator} if changed else {}))
 
 
+def is_another_day(known: date, now: datetime) -> bool:
+    """Return whether a day has begun since the known one; a clock set back over midnight begins none."""
+    return not 0 <= (known - now.date()).days <= 1
+
+
 class Exposure:
     """What the limits are held against.
 
@@ -87,7 +92,7 @@ class Exposure:
 
     def measure(self, account: Account, now: datetime) -> None:
         """Take over what the broker says the account is worth."""
-        if now.date() != self._day:
+        if is_another_day(self._day, now):
             self._day, self._day_equity, self.reducing = now.date(), account.equity, False
             self._streak.in_a_row = 0
         self.equity, self._peak = account.equity, max(self._peak, account.equity)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
+from flows.trading_account import is_another_day
 from flows.trading_core import Core
 from tasks.broker.port import Account
 from tasks.errors import KlinehouseError
-from tasks.journal.entries import Entry, Kind
+from tasks.journal.entries import Entry, Kind, Line
 from tasks.journal.journal import Journal
+from tasks.journal.state import Money, State
 from tasks.orders.lifecycle import Applied
-from tasks.orders.order import ZERO, Status
+from tasks.orders.order import ZERO, Order, Status
 
 #: How long the report of a run's end waits for the account.
 _LAST_LOOK_S = 2.0
@@ -47,8 +49,13 @@ class CashBook:
 
     @property
     def fees(self) -> Decimal:
-        """Return the fees of all fills."""
-        return self._state.money.get(self._account, (ZERO, ZERO))[1]
+        """Return the fees of all fills, quote asset."""
+        return self._money.fees
+
+    @property
+    def fees_elsewhere(self) -> Mapping[str, Decimal]:
+        """Return the fees of all fills in assets that are neither traded nor the quote asset, by asset."""
+        return self._money.elsewhere
 
     def compare(self, told: Account) -> tuple[Decimal, Decimal] | None:
         """Return the cash that the fills make and the cash the broker tells, None while neither is known."""
@@ -81,7 +88,11 @@ class CashBook:
 
     @property
     def _flow(self) -> Decimal:
-        return self._state.money.get(self._account, (ZERO, ZERO))[0]
+        return self._money.cash
+
+    @property
+    def _money(self) -> Money:
+        return self._state.money.get(self._account, Money())
 
 
 class DayBook:
@@ -101,6 +112,7 @@ class DayBook:
         self._counts: Counter[str] = Counter()
         self._stood: dict[str, Status] = {}
         self._equity, self._fees, self._trades = ZERO, ZERO, 0
+        self._fees_elsewhere: Mapping[str, Decimal] = {}
 
     def follow(self, applied: Applied) -> None:
         """Count an order's new status."""
@@ -113,11 +125,12 @@ class DayBook:
 
     def is_over(self, now: datetime) -> bool:
         """Return whether a day had begun, and another one has by now."""
-        return self.day not in (date.min, now.date())
+        return self.day != date.min and is_another_day(self.day, now)
 
     def begin(self, now: datetime, told: Account) -> None:
         """Begin a day with what the account is worth."""
         self.day, self._equity, self._fees, self._trades = now.date(), told.equity, self._cash.fees, self._fills
+        self._fees_elsewhere = self._cash.fees_elsewhere
         self._counts.clear()
         self._stood.clear()
 
@@ -138,6 +151,7 @@ class DayBook:
             "equity": told.equity,
             "profit": told.equity - self._equity,
             "fees": self._cash.fees - self._fees,
+            "fees_elsewhere": self._paid_elsewhere(),
             "fills": self._fills - self._trades,
             **{name: self._counts[name] for name in _COUNTED.values()},
             "positions": told.positions,
@@ -149,12 +163,13 @@ class DayBook:
         }
 
     def memory(self) -> dict[str, Any]:
-        """Return what a restart must not forget; counts of the last minute before a crash are lost with it."""
+        """Return what a restart must not forget; what comes after it is counted again from the journal."""
         return {
             "report": {
                 "day": self.day.isoformat(),
                 "equity": self._equity,
                 "fees": self._fees,
+                "fees_elsewhere": dict(self._fees_elsewhere),
                 "fills": self._trades,
                 "counts": dict(self._counts),
             }
@@ -166,7 +181,32 @@ class DayBook:
         if known is not None:
             self.day, self._trades = date.fromisoformat(known["day"]), known["fills"]
             self._equity, self._fees = Decimal(known["equity"]), Decimal(known["fees"])
+            self._fees_elsewhere = {asset: Decimal(fee) for asset, fee in known.get("fees_elsewhere", {}).items()}
             self._counts.update(known["counts"])
+
+    def stands(self, order: Order) -> None:
+        """Take note of where an order stands, as counted before."""
+        self._stood[order.request.client_order_id] = order.status
+
+    def catch_up(self, lines: Iterable[Line], after: int) -> None:
+        """Count what an order's lines tell that are younger than the memory.
+
+        Args:
+            lines: All lines of the order.
+            after: The journal's line that the memory is of.
+        """
+        state = State()
+        for line in lines:
+            applied = state.take_line(line).applied
+            if applied is not None and line.seq > after:
+                self.follow(applied)
+            elif applied is not None:
+                self.stands(applied.order)
+
+    def _paid_elsewhere(self) -> dict[str, Decimal]:
+        paid, before = self._cash.fees_elsewhere, self._fees_elsewhere
+        since = {asset: fee - before.get(asset, ZERO) for asset, fee in paid.items()}
+        return {asset: fee for asset, fee in since.items() if fee}
 
     @property
     def _fills(self) -> int:
@@ -195,7 +235,7 @@ class Days:
             await self._report(told, differing, halted_for, ended=True)
             if not differing:
                 self._cash.settle(told, anew=True)
-        if self._book.day != now.date():
+        if is_another_day(self._book.day, now):
             self._book.begin(now, told)
 
     async def end(self, differing: Differing, halted_for: str) -> None:
@@ -207,10 +247,17 @@ class Days:
         """Return what a restart must not forget."""
         return self._cash.memory() | self._book.memory()
 
-    def recall(self, memory: dict[str, Any]) -> None:
-        """Take up what an earlier process knew."""
+    def recall(self, memory: dict[str, Any], after: int) -> None:
+        """Take up what an earlier process wrote down, and what it did after that line of the journal."""
         self._cash.recall(memory)
         self._book.recall(memory)
+        if self._book.day == date.min:
+            return
+        journal = self._core.journal
+        for order in self._core.working.values():
+            self._book.stands(order)
+        for identifier in {line.client_order_id for line in journal.lines(after=after) if line.kind == Kind.EVENT}:
+            self._book.catch_up(journal.lines(identifier), after)
 
     async def _report(self, told: Account, differing: Differing, halted_for: str, *, ended: bool) -> None:
         pairs = {name: {"journal": ours, "broker": theirs} for name, (ours, theirs) in differing.items()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from tasks.orders.order import ZERO, Fill, Order
 from tasks.orders.position import Position
@@ -26,18 +28,19 @@ class LossStreak:
         self.in_a_row = 0
         self._positions: dict[str, Position] = {}
         self._worth_before: dict[str, Decimal] = {}
-        self._counted: dict[str, int] = {}
+        self._counted: dict[str, Decimal] = {}
         for order in orders:
             self.follow(order)
 
     def follow(self, order: Order) -> bool:
         """Count an order's new fills; return whether a trip ended with a loss."""
+        if not order.fills:
+            return False
         identifier, before = order.request.client_order_id, self.in_a_row
-        new = order.fills[self._counted.get(identifier, 0) :]
-        if new:
-            self._counted[identifier] = len(order.fills)
-        for fill in new:
+        counted = self._counted.get(identifier, ZERO)
+        for fill in _beyond(order.fills, counted):
             self._take(order, fill)
+        self._counted[identifier] = max(counted, order.filled_quantity)
         return self.in_a_row > before
 
     def _take(self, order: Order, fill: Fill) -> None:
@@ -49,6 +52,18 @@ class LossStreak:
             lost = earned < self._worth_before.get(symbol, ZERO)
             self._worth_before[symbol] = earned
             self.in_a_row = self.in_a_row + 1 if lost else 0
+
+
+def _beyond(fills: Iterable[Fill], counted: Decimal) -> Iterator[Fill]:
+    """Yield what fills make beyond a quantity: trades that take a made-up fill's place were counted with it."""
+    total = ZERO
+    for fill in fills:
+        total += fill.quantity
+        new = min(total - counted, fill.quantity)
+        if new == fill.quantity:
+            yield fill
+        elif new > 0:
+            yield replace(fill, quantity=new, fee=fill.fee * new / fill.quantity)
 
 
 def _is_over(before: Position, after: Position) -> bool:

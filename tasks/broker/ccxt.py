@@ -7,19 +7,18 @@ file: only its class, the exchange's code and words.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any, TypeVar
 
 import ccxt.async_support as ccxt
-from pydantic import SecretStr
 
 from tasks.broker.evidence import never_left
-from tasks.broker.exchanges import REFUSING_CANCEL, deadline_fields, known, read_objection, refuses
+from tasks.broker.exchanges import REFUSING_CANCEL, CcxtSettings, deadline_fields, known, read_objection, refuses
 from tasks.broker.feed import ReportFeed
 from tasks.broker.metered import ENTRY_PATIENCE_S, Gate, Urgency
 from tasks.broker.polling import Poller
@@ -35,7 +34,7 @@ from tasks.broker.port import (
     ThrottledError,
 )
 from tasks.broker.rights import QUESTIONS, check_rights, read_rights
-from tasks.broker.unified import exact, read_fill, read_order
+from tasks.broker.unified import NONSENSE, exact, read_fill, read_order
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
 from tasks.orders.guarantees import IdempotencyProfile
 from tasks.orders.order import ZERO, OrderRequest
@@ -43,38 +42,16 @@ from tasks.orders.order import ZERO, OrderRequest
 _T = TypeVar("_T")
 #: Polling begins its turns so far apart that it takes no more of what the exchange allows.
 _POLLING_SHARE = 1 / 3
-
-
-@dataclass(frozen=True, slots=True)
-class CcxtSettings:
-    """Which account of which exchange.
-
-    Attributes:
-        exchange: ccxt's name of it.
-        key: Never printed.
-        secret: Never printed.
-        symbols: What is traded, in ccxt's spelling (``BTC/USDT``); all quoted in one asset.
-        sandbox: The exchange's test environment; False is live.
-        allow_non_idempotent: The exchange's name once more, to trade live where an order in doubt is never sent again.
-        timeout_s: How long an answer is waited for.
-        poll_s: How often orders and fills are asked for.
-    """
-
-    exchange: str
-    key: SecretStr
-    secret: SecretStr
-    symbols: tuple[str, ...]
-    sandbox: bool = True
-    allow_non_idempotent: str = ""
-    timeout_s: float = 10.0
-    poll_s: float = 1.0
+#: A list of fewer trades is whole; longer ones may be cut, and are asked for on from their newest trade.
+_WHOLE = 50
 
 
 def open_exchange(settings: CcxtSettings) -> Any:
     """Return ccxt's client of an exchange, its retries off.
 
     Raises:
-        ConfigurationError: No such exchange, it has no sandbox, or live trading there is not safe enough.
+        ConfigurationError: No such exchange, it has no sandbox, live trading there is not safe enough, or its
+            passphrase is missing.
     """
     name = settings.exchange
     make = getattr(ccxt, name, None) if name in ccxt.exchanges else None
@@ -94,7 +71,13 @@ def open_exchange(settings: CcxtSettings) -> Any:
             "enableRateLimit": True,
             "options": {"maxRetriesOnFailure": 0, "warnOnFetchOpenOrdersWithoutSymbol": False},
         }
+        | ({} if settings.passphrase is None else {"password": settings.passphrase.get_secret_value()})
     )
+    if exchange.requiredCredentials.get("password") and settings.passphrase is None:
+        kind = "SANDBOX" if settings.sandbox else "TRADE"
+        raise ConfigurationError(
+            f"{name} signs with a passphrase besides key and secret: expected KLINEHOUSE_{kind}_PASSPHRASE, found none"
+        )
     if settings.sandbox:
         if not exchange.urls.get("test"):
             raise ConfigurationError(f"{name} has no sandbox: trade on paper first, or choose another exchange")
@@ -124,7 +107,7 @@ class CcxtBroker:
         in_force = (getattr(self._exchange, "features", None) or {}).get("spot") or {}
         immediate = ((in_force.get("createOrder") or {}).get("timeInForce") or {}).get("IOC", False)
         self.features = Features(immediate_limits=bool(immediate), dead_man=self._known.has_dead_man)
-        self._secrets = (settings.key.get_secret_value(), settings.secret.get_secret_value())
+        self._secrets = settings.secrets
         self._clock = clock
         self._feed = ReportFeed()
         self._gate, a_turn = gate, 2 * len(settings.symbols)
@@ -193,7 +176,7 @@ class CcxtBroker:
         order = _shown(ended) or found
         if order is None:
             raise OutcomeUnknownError(f"cancel {client_order_id}: the answer shows no order")
-        return order
+        return replace(order, client_order_id=client_order_id)  # Binance gives the cancel an id of its own
 
     async def query(self, client_order_id: str, symbol: str) -> BrokerOrder | None:
         """Return an order. See `Broker.query`."""
@@ -202,12 +185,16 @@ class CcxtBroker:
         fields = {self._known.lookup: client_order_id}
         async with self._slot(Urgency.RESOLVE, f"query {client_order_id}"):
             try:
-                found = await self._exchange.fetch_order(None, symbol, fields)
+                with self._reading("order"):
+                    found = await self._exchange.fetch_order(None, symbol, fields)
             except ccxt.OrderNotFound:
                 return None
             except ccxt.BaseError as error:
                 raise self._question_failed("order", error) from None
-        return _need(read_order(found))
+        order = _need(read_order(found))
+        if order.client_order_id not in ("", client_order_id):
+            raise ProtocolError(f"{self.name}: expected order {client_order_id}, found {order.client_order_id}")
+        return replace(order, client_order_id=client_order_id)
 
     async def open_orders(self) -> list[BrokerOrder]:
         """Return every open order of the settings' symbols. See `Broker.open_orders`."""
@@ -220,7 +207,7 @@ class CcxtBroker:
         start, told = int(since.timestamp() * 1000), []
         for symbol in self._settings.symbols:
             orders: dict[str, str] = {}
-            for trade in await self._ask("trades", partial(self._exchange.fetch_my_trades, symbol, start)):
+            for trade in await self._trades(symbol, start):
                 number = str(trade["order"])
                 if number not in orders:
                     orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
@@ -230,20 +217,20 @@ class CcxtBroker:
     async def account(self) -> Account:
         """Return what is held of the settings' symbols, at the middle of their books. See `Broker.account`."""
         balance = await self._ask("balance", self._exchange.fetch_balance)
-        positions, equity = {}, ZERO
         quote = self._settings.symbols[0].split("/")[1].split(":")[0]
-        for symbol in self._settings.symbols:
-            held = exact(balance.get(symbol.split("/")[0], {}).get("total"))
-            if held:
-                positions[symbol] = held
-                book = await self._ask("book", partial(self._exchange.fetch_order_book, symbol, 5))
-                best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
-                if not best:
-                    raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
-                equity += held * sum(best, ZERO) / len(best)
-        cash = balance.get(quote, {})
-        total = exact(cash.get("total"))
-        return Account(equity + total, exact(cash.get("free")), positions, total)
+        with self._reading("account"):
+            held = {symbol: _total(balance, symbol.split("/")[0]) for symbol in self._settings.symbols}
+            positions = {symbol: quantity for symbol, quantity in held.items() if quantity}
+            total, free = _total(balance, quote), exact(balance.get(quote, {}).get("free"))
+            worth = [quantity * await self._middle(symbol) for symbol, quantity in positions.items()]
+        return Account(sum(worth, total), free, positions, total)
+
+    async def _middle(self, symbol: str) -> Decimal:
+        book = await self._ask("book", partial(self._exchange.fetch_order_book, symbol, 5))
+        best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
+        if not best:
+            raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
+        return sum(best, ZERO) / len(best)
 
     async def check_key(self) -> bool:
         """Refuse a key that may withdraw or may not trade; return whether the exchange told. A sandbox is not asked.
@@ -330,12 +317,32 @@ class CcxtBroker:
         raw = await self._ask("order", partial(self._exchange.fetch_order, broker_order_id, symbol))
         return str(raw.get("clientOrderId") or "")
 
+    async def _trades(self, symbol: str, start: int) -> list[dict[str, Any]]:
+        """Return a symbol's trades from a moment on; exchanges cut long lists, the oldest first mostly."""
+        asked, told, page = self._exchange.fetch_my_trades, {}, None
+        while page is None or len(page) >= _WHOLE:
+            with self._reading("trades"):
+                found = await self._ask("trades", partial(asked, symbol, start))
+                page = {trade["id"]: trade for trade in found if trade["id"] not in told}
+                told |= page
+                start = max((trade["timestamp"] for trade in page.values()), default=start)
+        return list(told.values())
+
     async def _ask(self, what: str, question: Callable[[], Awaitable[_T]], urgency: Urgency = Urgency.LOOK) -> _T:
         async with self._slot(urgency, what):
             try:
-                return await question()
+                with self._reading(what):
+                    return await question()
             except ccxt.BaseError as error:
                 raise self._question_failed(what, error) from None
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Have an answer that ccxt or we cannot read break the protocol, and not whoever asked."""
+        try:
+            yield
+        except NONSENSE as error:
+            raise ProtocolError(f"{self.name} {what}: an unexpected shape ({type(error).__name__})") from None
 
     def _slot(
         self, urgency: Urgency, what: str, *, patience_s: float = float("inf")
@@ -356,6 +363,10 @@ class _IdInUseError(OutcomeUnknownError):
 
 
 _THROTTLED = (ccxt.RateLimitExceeded, ccxt.DDoSProtection)
+
+
+def _total(balance: dict[str, Any], asset: str) -> Decimal:
+    return exact(balance.get(asset, {}).get("total"))
 
 
 def _unknown(error: Exception) -> type[OutcomeUnknownError]:

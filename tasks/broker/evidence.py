@@ -136,14 +136,14 @@ def read_order(data: Any) -> BrokerOrder | None:
             broker_order_id=str(data["order_id"]),
             symbol=str(data["symbol"]),
             side=Side(data["side"]),
-            quantity=_figure(data["quantity"]),
-            filled_quantity=_figure(data["filled_quantity"]),
+            quantity=read_figure(data["quantity"]),
+            filled_quantity=read_figure(data["filled_quantity"]),
             status=_STATUSES[data["status"]],
             updated_at=_moment(data["updated_at"]),
             reason=""
             if data["status"] in ("new", "partially_filled", "filled")
             else f"the broker says {data['status']}",
-            average_price=None if average is None else _figure(average),
+            average_price=None if average is None else read_figure(average),
         )
     except (KeyError, TypeError, ValueError, InvalidOperation, OverflowError):
         return None
@@ -159,9 +159,9 @@ def read_fill(data: Any) -> BrokerFill | None:
             side=Side(data["side"]),
             fill=Fill(
                 trade_id=str(data["trade_id"]),
-                price=_figure(data["price"]),
-                quantity=_figure(data["quantity"]),
-                fee=_figure(data["fee"]),
+                price=read_figure(data["price"]),
+                quantity=read_figure(data["quantity"]),
+                fee=read_figure(data["fee"]),
                 timestamp=_moment(data["timestamp"]),
             ),
         )
@@ -169,7 +169,12 @@ def read_fill(data: Any) -> BrokerFill | None:
         return None
 
 
-def _figure(text: Any) -> Decimal:
+def read_figure(text: Any) -> Decimal:
+    """Read a figure, which is a text.
+
+    Raises:
+        ValueError: It is none, or not finite.
+    """
     value = Decimal(text) if isinstance(text, str) else Decimal("NaN")
     if not value.is_finite():
         raise ValueError(f"expected a figure as text, found {text!r}")

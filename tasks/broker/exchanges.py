@@ -1,4 +1,4 @@
-"""What exchanges guarantee, and what their errors prove, as tables. Pure; ccxt's classes are known by name alone.
+"""What exchanges guarantee, what their errors prove, and which account is meant. Pure; ccxt's classes by name alone.
 
 A profile is only as good as somebody's check of the exchange's own documents, so that an exchange which is not in the
 table is class C: looked up, never sent twice. An error refuses an order only where its class (not one of its bases) or
@@ -11,9 +11,44 @@ import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from pydantic import SecretStr
+
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 
 _DEADLINE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CcxtSettings:
+    """Which account of which exchange.
+
+    Attributes:
+        exchange: ccxt's name of it.
+        key: Never printed.
+        secret: Never printed.
+        symbols: What is traded, in ccxt's spelling (``BTC/USDT``); all quoted in one asset.
+        sandbox: The exchange's test environment; False is live.
+        allow_non_idempotent: The exchange's name once more, to trade live where an order in doubt is never sent again.
+        timeout_s: How long an answer is waited for.
+        poll_s: How often orders and fills are asked for.
+        passphrase: Never printed; a third secret of some exchanges' keys, None elsewhere.
+    """
+
+    exchange: str
+    key: SecretStr
+    secret: SecretStr
+    symbols: tuple[str, ...]
+    sandbox: bool = True
+    allow_non_idempotent: str = ""
+    timeout_s: float = 10.0
+    poll_s: float = 1.0
+    passphrase: SecretStr | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no message may show."""
+        found = (self.key, self.secret, self.passphrase)
+        return tuple(one.get_secret_value() for one in found if one is not None)
 
 
 @dataclass(frozen=True, slots=True)

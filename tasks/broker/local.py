@@ -16,7 +16,17 @@ from typing import Any
 import aiohttp
 from pydantic import SecretStr
 
-from tasks.broker.evidence import Answer, Proof, Verb, judge, never_left, read_answer, read_fill, read_order
+from tasks.broker.evidence import (
+    Answer,
+    Proof,
+    Verb,
+    judge,
+    never_left,
+    read_answer,
+    read_figure,
+    read_fill,
+    read_order,
+)
 from tasks.broker.feed import ReportFeed
 from tasks.broker.port import (
     Account,
@@ -102,24 +112,27 @@ class LocalBroker:
         answer = await self._ask("/v1/orders", client_order_id=client_order_id)
         if (answer.status, answer.code) == _NOT_FOUND:
             return None
-        return _need(read_order(_data(answer)))
+        order = _need(read_order(answer.data))
+        if order.client_order_id != client_order_id:
+            raise ProtocolError(f"local market: expected order {client_order_id}, found {order.client_order_id}")
+        return order
 
     async def open_orders(self) -> list[BrokerOrder]:
         """Return every open order. See `Broker.open_orders`."""
-        return [_need(read_order(one)) for one in _data(await self._ask("/v1/orders/open"))]
+        return [_need(read_order(one)) for one in _listed(await self._ask("/v1/orders/open"))]
 
     async def fills(self, since: datetime) -> list[BrokerFill]:
         """Return every execution from `since` on. See `Broker.fills`."""
         answer = await self._ask("/v1/fills", start_time=str(_milliseconds(since)))
-        return [_need(read_fill(one)) for one in _data(answer)]
+        return [_need(read_fill(one)) for one in _listed(answer)]
 
     async def account(self) -> Account:
         """Return cash and positions, these at the last trades' prices. See `Broker.account`."""
-        holdings = _data(await self._ask("/v1/account"))
+        holdings = (await self._ask("/v1/account")).data
         try:
             (balance,) = holdings["balances"]
-            total, available = Decimal(balance["total"]), Decimal(balance["available"])
-            positions = {one["symbol"]: Decimal(one["quantity"]) for one in holdings["positions"]}
+            total, available = read_figure(balance["total"]), read_figure(balance["available"])
+            positions = {one["symbol"]: read_figure(one["quantity"]) for one in holdings["positions"]}
             prices = await self._prices(list(positions))
             worth = sum((quantity * prices[symbol] for symbol, quantity in positions.items()), ZERO)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -198,7 +211,7 @@ class LocalBroker:
         if not symbols:
             return {}
         answer = await self._ask("/v1/market/ticker", symbols=",".join(symbols))
-        return {one["symbol"]: Decimal(one["last_price"]) for one in _data(answer)}
+        return {one["symbol"]: read_figure(one["last_price"]) for one in _listed(answer)}
 
 
 def _payload(request: OrderRequest, sent_at: datetime, window: timedelta) -> dict[str, Any]:
@@ -215,7 +228,10 @@ def _payload(request: OrderRequest, sent_at: datetime, window: timedelta) -> dic
     return fields if request.limit_price is None else fields | {"price": f"{request.limit_price:f}"}
 
 
-def _data(answer: Answer) -> Any:
+def _listed(answer: Answer) -> list[Any]:
+    """Return what a list holds, or say that the market broke its protocol."""
+    if not isinstance(answer.data, list):
+        raise ProtocolError(f"local market: expected a list, found {type(answer.data).__name__}")
     return answer.data
 
 

@@ -9,15 +9,14 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import structlog
 from msgspec import UNSET, UnsetType
 
 from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.errors import ProtocolError
 from tasks.orders.order import ZERO, Fill, OrderRequest, Side, Status
 
-_log = structlog.get_logger(__name__)
-_NONSENSE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+#: What reading an answer of another shape than expected raises.
+NONSENSE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 _ENDED = {"canceled": Status.CANCELED, "expired": Status.EXPIRED, "rejected": Status.REJECTED}
 
 
@@ -29,7 +28,7 @@ def read_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | N
     """
     try:
         return _order(raw, request)
-    except _NONSENSE as error:
+    except NONSENSE as error:
         raise ProtocolError(f"ccxt: an order of an unexpected shape ({type(error).__name__})") from None
 
 
@@ -81,7 +80,7 @@ def read_fill(raw: Any, client_order_id: str) -> BrokerFill:
         raise ProtocolError("ccxt: expected a trade with an id, found none: fills could not be counted once")
     try:
         return _fill(raw, client_order_id)
-    except _NONSENSE as error:
+    except NONSENSE as error:
         raise ProtocolError(f"ccxt: a trade of an unexpected shape ({type(error).__name__})") from None
 
 
@@ -99,31 +98,50 @@ def _fill(raw: Any, client_order_id: str) -> BrokerFill:
             fee=quote_fee(raw, price),
             timestamp=_moment(raw["timestamp"]),
             base_fee=base_fee(raw),
+            other_fees=other_fees(raw),
         ),
     )
 
 
 def quote_fee(raw: Any, price: Decimal) -> Decimal:
-    """Return a trade's fee in the quote asset; one in a third asset cannot be valued here and is logged."""
-    fee = raw.get("fee") or {}
-    cost, currency = exact(fee.get("cost")), fee.get("currency")
-    base, quote = raw["symbol"].split(":")[0].split("/")
-    if cost and currency not in (base, quote):
-        _log.warning("fee.not_valued", trade_id=raw["id"], cost=str(cost), currency=currency)
-        return ZERO
-    return cost * price if currency == base else cost
+    """Return a trade's fee in the quote asset; what was taken in a third asset is not in it, see `other_fees`."""
+    base, quote = _assets(raw)
+    return sum((cost * price if asset == base else cost for asset, cost in _fees(raw) if asset in (base, quote)), ZERO)
 
 
 def base_fee(raw: Any) -> Decimal | UnsetType:
     """Return what a trade's fee took of the base asset, so that less is held than was bought; unset for nothing."""
-    fee = raw.get("fee") or {}
-    is_base = fee.get("currency") == raw["symbol"].split(":")[0].split("/")[0]
-    return exact(fee.get("cost")) or UNSET if is_base else UNSET
+    base, _ = _assets(raw)
+    return sum((cost for asset, cost in _fees(raw) if asset == base), ZERO) or UNSET
+
+
+def other_fees(raw: Any) -> tuple[tuple[str, Decimal], ...] | UnsetType:
+    """Return a trade's fees in assets that cannot be valued here, such as an exchange's own token; unset for none."""
+    known = _assets(raw)
+    return tuple((str(asset), cost) for asset, cost in _fees(raw) if asset not in known) or UNSET
+
+
+def _fees(raw: Any) -> list[tuple[Any, Decimal]]:
+    """Return each fee's asset and cost; ccxt names several in ``fees``, and a single one in ``fee`` as well."""
+    named = raw.get("fees") or [raw.get("fee") or {}]
+    return [(one.get("currency"), cost) for one in named if (cost := exact(one.get("cost")))]
+
+
+def _assets(raw: Any) -> tuple[str, str]:
+    base, quote = raw["symbol"].split(":")[0].split("/")
+    return base, quote
 
 
 def exact(value: Any) -> Decimal:
-    """Return a figure, zero where there is none."""
-    return ZERO if value is None else Decimal(str(value))
+    """Return a figure, zero where there is none.
+
+    Raises:
+        ValueError: It is not a finite one.
+    """
+    figure = ZERO if value is None else Decimal(str(value))
+    if not figure.is_finite():
+        raise ValueError(f"expected a finite figure, found {value}")
+    return figure
 
 
 def _moment(milliseconds: Any) -> datetime:

@@ -177,10 +177,10 @@ class Journal:
                 "mend the disk and start again"
             ) from error
 
-    def lines(self, client_order_id: str | None = None) -> Iterator[Line]:
-        """Yield lines in order: all of them, or those of one order."""
+    def lines(self, client_order_id: str | None = None, *, after: int = 0) -> Iterator[Line]:
+        """Yield lines in order: all of them after one, or those of one order."""
         assert self._database is not None  # noqa: S101
-        yield from read_lines(self._database, client_order_id)
+        yield from read_lines(self._database, client_order_id, after=after)
 
     def last(self, kind: Kind) -> Line | None:
         """Return the last line of a kind, None where there is none; quick for those that a start looks for."""

@@ -33,11 +33,11 @@ def read_head(database: sqlite3.Connection) -> Head:
     return Head(*row) if row else Head()
 
 
-def read_lines(database: sqlite3.Connection, client_order_id: str | None = None) -> Iterator[Line]:
-    """Yield lines in order: all of them, or those of one order."""
+def read_lines(database: sqlite3.Connection, client_order_id: str | None = None, *, after: int = 0) -> Iterator[Line]:
+    """Yield lines in order: all of them after one, or those of one order."""
     query = f"SELECT {COLUMNS} FROM journal"  # noqa: S608  (a constant)
     if client_order_id is None:
-        cursor = database.execute(f"{query} ORDER BY seq")
+        cursor = database.execute(f"{query} WHERE seq > ? ORDER BY seq", (after,))
     else:
         cursor = database.execute(f"{query} WHERE client_order_id = ? ORDER BY seq", (client_order_id,))
     for row in cursor:

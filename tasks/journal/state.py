@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tasks.errors import InputError
 from tasks.journal.entries import Entry, Kind, Line
 from tasks.orders.lifecycle import Applied, Event, apply
-from tasks.orders.order import ZERO, Order, OrderRequest
+from tasks.orders.order import ZERO, Fill, Order, OrderRequest
 from tasks.orders.position import effect
 
 
@@ -28,6 +29,22 @@ class Change:
     request: OrderRequest | None = None
 
 
+class Money(NamedTuple):
+    """What an account's fills did to its cash after fees, and the fees: quote asset, and those in others by asset."""
+
+    cash: Decimal = ZERO
+    fees: Decimal = ZERO
+    elsewhere: Mapping[str, Decimal] = MappingProxyType({})
+
+    def elsewhere_after(self, sign: int, fills: Iterable[Fill]) -> Mapping[str, Decimal]:
+        """Return the fees in other assets with those of more fills added, or taken off again."""
+        elsewhere = self.elsewhere
+        for fill in fills:
+            for asset, fee in fill.other_fees or ():
+                elsewhere = {**elsewhere, asset: elsewhere.get(asset, ZERO) + sign * fee}
+        return elsewhere
+
+
 @dataclass
 class State:
     """Every order ever written down, and what follows from them.
@@ -37,14 +54,14 @@ class State:
         positions: Signed quantity by account and symbol: the sum of fills less the fees taken in kind, nothing else.
         signals: Signal key to the one order it became.
         trades: Every trade ever counted, with its order. Kept for ever: a window would forget its own replay.
-        money: By account, what its fills did to its cash after fees, and the fees; quote asset.
+        money: By account.
     """
 
     orders: MutableMapping[str, Order] = field(default_factory=dict)
     positions: MutableMapping[tuple[str, str], Decimal] = field(default_factory=dict)
     signals: MutableMapping[str, str] = field(default_factory=dict)
     trades: MutableMapping[tuple[str, str, str], str] = field(default_factory=dict)
-    money: MutableMapping[str, tuple[Decimal, Decimal]] = field(default_factory=dict)
+    money: MutableMapping[str, Money] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Change:
         """Apply an entry and return what it did.
@@ -113,8 +130,11 @@ class State:
             moved = effect(request.side, gone)
             held, paid, fees = held - moved[0], paid - moved[1], fees - moved[2]
         self.positions[key] = self.positions.get(key, ZERO) + held
-        cash, all_fees = self.money.get(request.account, (ZERO, ZERO))
-        self.money[request.account] = (cash + paid, all_fees + fees)
+        money = self.money.get(request.account, Money())
+        elsewhere = money.elsewhere_after(1, new)
+        if gone:
+            elsewhere = Money(elsewhere=elsewhere).elsewhere_after(-1, gone)
+        self.money[request.account] = Money(money.cash + paid, money.fees + fees, elsewhere)
         for fill in reversed(after.fills):  # new ones stand at the end
             if (*key, fill.trade_id) in self.trades:
                 break

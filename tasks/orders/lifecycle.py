@@ -82,8 +82,8 @@ def apply(order: Order, event: Event) -> Applied:
 def _apply_fill(order: Order, fill: Fill, event: Event) -> Applied:
     known = next((one for one in order.fills if one.trade_id == fill.trade_id), None)
     if known is not None:
-        same = replace(known, inferred=False, timestamp=fill.timestamp) == replace(fill, inferred=False)
-        if same:
+        told = replace(fill, inferred=False, other_fees=known.other_fees)  # which older lines do not know
+        if replace(known, inferred=False, timestamp=fill.timestamp) == told:
             return Applied(order, duplicate=True)
         return Applied(order, anomaly=f"trade {fill.trade_id} reported again with other figures", alert="fill conflict")
     fills = (*_without_inferred(order.fills, fill), fill)

@@ -173,6 +173,7 @@ class Fill(msgspec.Struct, frozen=True):
         inferred: Made up from a snapshot because the broker has not told the trade yet; a real one takes its place.
         base_fee: What of the base asset the fee was taken in; left out where it was taken in another one. `fee` is then
             what that was worth.
+        other_fees: Fees in third assets, by name: neither in `fee` nor in any profit. Left out where there are none.
     """
 
     trade_id: str
@@ -182,6 +183,7 @@ class Fill(msgspec.Struct, frozen=True):
     timestamp: datetime
     inferred: bool = False
     base_fee: Decimal | msgspec.UnsetType = msgspec.UNSET
+    other_fees: tuple[tuple[str, Decimal], ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -360,17 +360,27 @@ def test_nonsense_is_refused_as_such(nonsense: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fee", "value", "taken"),
+    ("fees", "value", "taken", "others"),
     [
-        ({"cost": 0.2, "currency": "USDT"}, "0.2", UNSET),
-        ({"cost": 0.002, "currency": "BTC"}, "0.2", D("0.002")),
-        ({"cost": 0.0, "currency": "BTC"}, "0", UNSET),
-        ({"cost": 0.01, "currency": "BNB"}, "0", UNSET),
-        (None, "0", UNSET),
+        ({"fee": {"cost": 0.2, "currency": "USDT"}}, "0.2", UNSET, UNSET),
+        ({"fee": {"cost": 0.002, "currency": "BTC"}}, "0.2", D("0.002"), UNSET),
+        ({"fee": {"cost": 0.0, "currency": "BTC"}}, "0", UNSET, UNSET),
+        ({"fee": {"cost": 0.01, "currency": "BNB"}}, "0", UNSET, (("BNB", D("0.01")),)),
+        ({"fee": None}, "0", UNSET, UNSET),
+        ({"fee": {"cost": 0.2, "currency": "USDT"}, "fees": [{"cost": 0.2, "currency": "USDT"}]}, "0.2", UNSET, UNSET),
+        (
+            {
+                "fee": {"cost": None, "currency": None},
+                "fees": [{"cost": 0.001, "currency": "BTC"}, {"cost": 0.5, "currency": "BNB"}],
+            },
+            "0.1",
+            D("0.001"),
+            (("BNB", D("0.5")),),
+        ),
     ],
 )
-def test_fees_are_in_the_quote_asset(fee: dict[str, Any] | None, value: str, taken: Any) -> None:
-    """Fees in the base asset are valued at the trade's price, and taken off what was bought; others are not."""
+def test_fees_are_in_the_quote_asset(fees: dict[str, Any], value: str, taken: Any, others: Any) -> None:
+    """Fees in the base asset are valued at the trade's price and taken off what was bought; others are told apart."""
     trade = {
         "id": "1",
         "order": "7",
@@ -380,7 +390,22 @@ def test_fees_are_in_the_quote_asset(fee: dict[str, Any] | None, value: str, tak
         "amount": 1.0,
         "timestamp": 0,
     }
-    found = read_fill(trade | {"fee": fee}, "kh1").fill
-    assert (found.fee, found.base_fee) == (D(value), taken)
+    found = read_fill(trade | fees, "kh1").fill
+    assert (found.fee, found.base_fee, found.other_fees) == (D(value), taken, others)
     with pytest.raises(ProtocolError):
         read_fill(trade | {"id": None}, "kh1")
+
+
+async def test_a_cancel_is_told_under_the_orders_own_id(rig: Rig) -> None:
+    """Binance answers a cancel with an id of the cancel's own: the order it ended is ours all the same."""
+    request = rig.resting("cancel-id")
+    await rig.submit(request)
+    exchange = rig.broker._exchange
+    answered = exchange.cancel_order
+
+    async def as_binance(*asked: Any) -> Any:
+        return await answered(*asked) | {"clientOrderId": "cancelMyOrder1"}
+
+    exchange.cancel_order = as_binance
+    ended = await rig.broker.cancel(request.client_order_id, rig.symbol)
+    assert (ended.client_order_id, ended.status) == (request.client_order_id, Status.CANCELED)

@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 from pydantic import SecretStr
 
+from tasks.broker.evidence import Answer
 from tasks.broker.local import LocalBroker, LocalSettings
 from tasks.broker.port import (
     BrokerFill,
@@ -24,7 +25,7 @@ from tasks.broker.port import (
     OutcomeUnknownError,
     Report,
 )
-from tasks.errors import ConfigurationError, TransientError
+from tasks.errors import ConfigurationError, ProtocolError, TransientError
 from tasks.orders.guarantees import IdempotencyClass
 from tasks.orders.order import Status, TimeInForce
 from tasks.simulator.orderfaults import OrderFaults
@@ -195,3 +196,17 @@ async def test_fills_are_heard_twice_and_late_as_they_come(rig: Rig, sim: Simula
     assert first == second
     (told,) = await rig.broker.fills(LONG_AGO)
     assert told == first
+
+
+@pytest.mark.parametrize("data", [None, 7, {"balances": [{"total": "NaN", "available": "1"}], "positions": []}])
+async def test_answers_of_another_shape_break_the_protocol(sim: Simulator, data: object) -> None:
+    """An answer that is whole and holds something else is no error of Python's: the desk would end over it."""
+    broker = LocalBroker(settings(sim), clock=now)
+
+    async def answers(*_: object, **__: object) -> Answer:
+        return Answer(200, 0, "", data)
+
+    broker._request = answers  # type: ignore[method-assign]
+    for question in (broker.open_orders(), broker.fills(LONG_AGO), broker.account(), broker.query("kh1", "BTCUSDT")):
+        with pytest.raises(ProtocolError):
+            await question

@@ -10,7 +10,7 @@ import pytest
 
 from flows.cli import journal
 from flows.live_limits import read_limits
-from flows.live_plan import TradingPlan, check_plan, keys, spelling
+from flows.live_plan import TradingPlan, check_plan, keys, passphrase, spelling
 from flows.settings import Settings, use
 from tasks.errors import ConfigurationError
 from tasks.journal.__main__ import parser
@@ -63,6 +63,11 @@ def test_what_is_safe_passes_with_the_keys_it_is_entitled_to() -> None:
     for plan, key in ((TEST, "paper-key"), (LIVE, "live-key")):
         check_plan(plan, both)
         assert keys(plan, both)[0].get_secret_value() == key
+        assert passphrase(plan, both) is None
+    third = settings(**{"sandbox_passphrase": "paper-phrase", "trade_passphrase": "live-phrase"})
+    found = [one.get_secret_value() for plan in (TEST, LIVE) if (one := passphrase(plan, third)) is not None]
+    assert found == ["paper-phrase", "live-phrase"]
+    assert "phrase" not in repr([third.sandbox_passphrase, third.trade_passphrase])
 
 
 def test_every_account_has_a_journal_of_its_own() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from flows.trading_account import Exposure
+from tasks.broker.port import Account
 from tasks.orders.account import Limits, Market, TradingState
 
 
@@ -28,3 +30,18 @@ def test_what_is_held_is_valued_at_prices_of_at_most_a_second() -> None:
     assert valued(51.0) == {"BTCUSDT": Decimal(90), "ETHUSDT": Decimal(5)}
     prices["BTCUSDT"] = Decimal(80)
     assert valued(50.0)["BTCUSDT"] == Decimal(80)
+
+
+def test_a_clock_set_back_over_midnight_forgives_no_loss() -> None:
+    """A day begins once: two seconds later it is yesterday again, and what was lost since midnight stays lost."""
+    exposure = Exposure(Limits(), lambda symbol: Market(None))
+    midnight = datetime(2026, 3, 3, tzinfo=UTC)
+
+    def lost(at: datetime, equity: int) -> Decimal:
+        exposure.measure(Account(Decimal(equity), Decimal(equity), {}), at)
+        return exposure.book(TradingState.ACTIVE, {}, (), 0.0).day_pnl
+
+    assert lost(midnight, 1000) == 0
+    assert lost(midnight + timedelta(seconds=1), 900) == -100
+    assert lost(midnight - timedelta(seconds=1), 900) == -100
+    assert lost(midnight + timedelta(days=1), 900) == 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -12,6 +15,7 @@ from msgspec import structs
 
 from flows.live_day import told_day
 from flows.live_words import told
+from flows.trading import OrderDesk
 from flows.trading_day import CashBook, DayBook
 from tasks.broker.port import Account
 from tasks.journal.entries import Entry, Kind, encode
@@ -21,7 +25,8 @@ from tasks.orders.lifecycle import Applied, Event
 from tasks.orders.order import Fill, Order, Side, Status
 from tasks.orders.position import fold
 from tasks.orders.states import Happening
-from tests.flows.trading_rig import SYMBOL, Rig, proposal, trading
+from tests.flows.trading_rig import LIMITS, QUICK, SYMBOL, Rig, market_at, proposal, trading
+from tests.flows.trading_rig import now as clock
 
 D = Decimal
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -97,6 +102,50 @@ async def test_counts_survive_a_restart(tmp_path: Path) -> None:
         assert (line.body()["orders"], line.body()["fills"], line.body()["fees"]) == (2, 2, "0.202")
 
 
+async def test_counts_and_losses_survive_a_crash(tmp_path: Path) -> None:
+    """What happened since the account was last written down is counted again from the journal, once; so are losses."""
+    never = replace(QUICK, reconcile_s=1e9)
+    async with trading(tmp_path, pace=never) as rig:
+        await bought(rig)
+        rig.broker.paper.halt(SYMBOL)
+        await rig.until_status(rig.desk.propose(proposal(2)), Status.REJECTED)
+        rig.broker.paper.resume(SYMBOL)
+        await rig.until_status(rig.desk.propose(proposal(3, Side.SELL)), Status.FILLED)
+        await rig.until(lambda: rig.desk._core.is_idle, "all is handled")
+        whole, kept = tmp_path / "orders.sqlite", tmp_path / "crash" / "orders.sqlite"
+        kept.parent.mkdir()
+        with closing(sqlite3.connect(whole)) as now, closing(sqlite3.connect(kept)) as copy:
+            now.backup(copy)  # what is on disk where the process dies now
+    with Journal(kept) as journal:
+        desk = OrderDesk(journal, rig.broker, account="paper", limits=LIMITS, market=market_at(), clock=clock)  # type: ignore[arg-type]
+        desk._remember()
+        report = desk._days._book.report(Account(D(1), D(1), {}), {}, "", ended=False)
+        assert [report[name] for name in ("orders", "fills", "rejected", "in_doubt")] == [3, 2, 1, 0]
+        assert desk._exposure.memory()["losses_in_a_row"] == 1
+
+
+async def test_fees_in_a_third_asset_are_told_apart(tmp_path: Path) -> None:
+    """A fee in BNB is neither in the profit nor in the cash: the day's report names it, in its own asset."""
+    paid = structs.replace(filled("100", fee="0").fills[0], other_fees=(("BNB", D("0.002")),))
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        request = proposal().request("paper")
+        name, cash = request.client_order_id, CashBook(journal, "paper", D("0.001"))
+        book, account = DayBook(journal, cash), Account(D(10), D(10), {})
+        await journal.commit([Entry(Kind.CREATED, name, request), event(name, Happening.SUBMIT_INTENDED)])
+        book.begin(NOON, account)
+        await journal.commit([Entry(Kind.EVENT, name, Event(Happening.FILLED_PART, fill=paid))])
+        report = book.report(account, {}, "", ended=True)
+        memory = book.memory()
+    assert (report["fees"], report["fees_elsewhere"]) == (D(0), {"BNB": D("0.002")})
+    assert "| fees | 0.00, and 0.002 BNB that no profit is told after |" in told_day("paper", report)
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        again = DayBook(journal, CashBook(journal, "paper", D(1)))
+        again.recall(memory)
+        assert again.report(account, {}, "", ended=True)["fees_elsewhere"] == {"BNB": D("0.002")}
+        again.begin(NOON + timedelta(days=1), account)
+        assert again.report(account, {}, "", ended=True)["fees_elsewhere"] == {}
+
+
 async def test_a_day_is_reported_once_it_is_over(tmp_path: Path) -> None:
     """The first look of a new day tells of the old one, also where nobody looked at midnight; counts begin anew."""
     async with trading(tmp_path) as rig:
@@ -148,7 +197,7 @@ async def test_a_fee_in_kind_is_taken_off_the_position(tmp_path: Path) -> None:
         await journal.commit([Entry(Kind.EVENT, name, Event(Happening.FILLED_PART, fill=fill))])
     with Journal(tmp_path / "orders.sqlite") as journal:
         state = journal.state
-        assert (state.positions["paper", SYMBOL], state.money["paper"]) == (D("0.999"), (D(-100), D("0.1")))
+        assert (state.positions["paper", SYMBOL], state.money["paper"][:2]) == (D("0.999"), (D(-100), D("0.1")))
         held = fold([(Side.BUY, one) for one in state.orders[name].fills])
     assert (held.quantity, held.average_price, held.fees) == (D("0.999"), 100, D("0.1"))
     worth = -100 + held.quantity * 110

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from msgspec import structs
+
 from flows.trading_losses import LossStreak
 from tasks.orders.order import Fill, Order, OrderRequest, Side
 
@@ -50,3 +52,15 @@ def test_fees_lose_and_a_gain_ends_the_streak() -> None:
     assert not streak.follow(traded("c", Side.BUY, (100, 1)))
     assert not streak.follow(traded("d", Side.SELL, (100, 1)))
     assert streak.in_a_row == 0
+
+
+def test_a_fill_made_up_and_then_told_in_parts_counts_once() -> None:
+    """A position is not doubled by the real trades that take a made-up fill's place, one after the other."""
+    streak = LossStreak()
+    whole = traded("a", Side.BUY, (100, 10))
+    real = traded("b", Side.BUY, (100, 4), (100, 6)).fills
+    left = structs.replace(whole.fills[0], quantity=Decimal(6))
+    for fills in (whole.fills, (left, real[0]), real):
+        assert not streak.follow(structs.replace(whole, fills=fills))
+    assert streak.follow(traded("c", Side.SELL, (99, 10)))
+    assert streak.in_a_row == 1

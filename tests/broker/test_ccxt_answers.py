@@ -1,0 +1,92 @@
+"""What ccxt hands on of answers that nobody expected, of long lists, and of keys with three secrets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tasks.broker.ccxt import CcxtBroker, CcxtSettings, open_exchange
+from tasks.broker.exchanges import read_objection
+from tasks.errors import ConfigurationError, ProtocolError
+
+SETTINGS = CcxtSettings("binance", SecretStr("canary-key"), SecretStr("canary-secret"), ("BTC/USDT",))
+RAW = {"id": "7", "clientOrderId": "kh1", "symbol": "BTC/USDT", "side": "buy", "amount": 2.0, "timestamp": 0}
+
+
+def stub(**answers: Any) -> CcxtBroker:
+    """Return a broker whose exchange answers what a test wants, to questions by their ccxt names."""
+
+    def call(answer: Any) -> Any:
+        async def asked(*_: Any) -> Any:
+            return answer
+
+        return answer if callable(answer) else asked
+
+    calls = {name: call(answer) for name, answer in answers.items()}
+    exchange = SimpleNamespace(features={}, has={}, **calls)
+    return CcxtBroker(SETTINGS, clock=lambda: datetime.now(UTC), exchange=exchange)
+
+
+async def test_an_answer_about_another_order_is_nonsense() -> None:
+    """Asked for one order and told of another, we know nothing; without any id it is the one that was asked for."""
+    with pytest.raises(ProtocolError, match="expected order kh1, found other"):
+        await stub(fetch_order=RAW | {"clientOrderId": "other"}).query("kh1", "BTC/USDT")
+    found = await stub(fetch_order=RAW | {"clientOrderId": None}).query("kh1", "BTC/USDT")
+    assert found is not None
+    assert found.client_order_id == "kh1"
+
+
+@pytest.mark.parametrize(
+    "balance", [None, {"USDT": None}, {"USDT": {"total": "much"}}, {"BTC": {"total": float("nan")}}]
+)
+async def test_an_account_that_cannot_be_read_breaks_the_protocol(balance: Any) -> None:
+    """Whatever shape ccxt lets through, no error but ours comes out: the desk would end over it."""
+    with pytest.raises(ProtocolError):
+        await stub(fetch_balance=balance).account()
+
+
+async def test_an_error_inside_ccxt_breaks_the_protocol() -> None:
+    """On an answer that it did not expect ccxt fails with whatever Python raises there."""
+
+    async def fails(*_: Any) -> Any:
+        raise KeyError("data")
+
+    for question in ("open_orders", "account"):
+        with pytest.raises(ProtocolError):
+            await getattr(stub(fetch_open_orders=fails, fetch_balance=fails), question)()
+    with pytest.raises(ProtocolError):
+        await stub(fetch_order=fails).query("kh1", "BTC/USDT")
+
+
+async def test_a_list_of_trades_that_is_cut_is_asked_for_on() -> None:
+    """Exchanges answer a page, the oldest trades of it: the newest are not missed, and none is told twice."""
+    fields = {"order": "7", "symbol": "BTC/USDT", "side": "buy", "price": 100.0, "amount": 1.0}
+    every = [fields | {"id": str(number), "timestamp": 1_000 * (number // 3)} for number in range(170)]
+    begun: list[int] = []
+
+    async def page(symbol: str, since: int) -> list[dict[str, Any]]:
+        begun.append(since)
+        return [trade for trade in every if trade["timestamp"] >= since][:60]
+
+    broker = stub(fetch_my_trades=page, fetch_order={"clientOrderId": "kh1"})
+    told = await broker.fills(datetime.fromtimestamp(0, UTC))
+    assert [one.fill.trade_id for one in told] == [trade["id"] for trade in every]
+    assert len(begun) == 4
+
+
+async def test_a_passphrase_goes_to_the_exchange_and_into_no_message() -> None:
+    """OKX signs with a third secret: without it nothing is opened, with it ccxt has it, and no error shows it."""
+    okx = replace(SETTINGS, exchange="okx", allow_non_idempotent="okx")
+    with pytest.raises(ConfigurationError, match="KLINEHOUSE_SANDBOX_PASSPHRASE"):
+        open_exchange(okx)
+    told = replace(okx, passphrase=SecretStr("canary-phrase"))
+    exchange = open_exchange(told)
+    assert exchange.password == "canary-phrase"  # noqa: S105
+    await exchange.close()
+    assert "canary-phrase" not in str(read_objection(Exception('{"msg":"canary-phrase"}'), told.secrets))
+    assert "canary-phrase" not in repr(told)
