@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -235,9 +236,10 @@ class Strategies:
             proposal = await asyncio.to_thread(
                 run.driver.on_bar, bars, held, trader.equity, trader.price(traded), at, trader.book(traded)
             )
-        except Exception as error:  # a strategy may fail in any way: it stops, and so does trading
+        except Exception as error:  # noqa: BLE001  (a strategy may fail in any way: it stops, and so does trading)
             run.broken = f"{type(error).__name__}: {error}"
-            log.exception("strategy.failed", symbol=symbol)
+            lines = "".join(traceback.format_exception(error))  # structlog's own would print every local value
+            log.error("strategy.failed", symbol=symbol, stack=lines)
             trader.halt(f"the strategy on {symbol} failed: {run.broken}")
             return
         corrected = bars.filter(pl.col("timestamp") < run.next_open)

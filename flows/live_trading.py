@@ -163,8 +163,8 @@ class LiveTrading:
         try:
             self._call(f"{self._account.name}: trading halted", reason)
             tell_halted(self._account.name, reason)
-        except Exception:  # whatever ails the messengers, the cancels that follow do not wait for them
-            log.exception("halt.not_told", account=self._account.name)
+        except Exception as error:  # noqa: BLE001  (whatever ails the messengers, the cancels that follow do not wait)
+            log.error("halt.not_told", account=self._account.name, error=type(error).__name__)
 
     def halt(self, reason: str) -> None:
         """Stop everything but cancels, once; where the desk has ended already, before the next run trades."""

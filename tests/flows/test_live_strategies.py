@@ -147,19 +147,25 @@ async def test_a_stop_takes_no_more_signals(tmp_path: Path, broker: PaperBroker)
     assert desk.trader.proposals == []
 
 
-async def test_a_strategy_that_fails_halts(tmp_path: Path, broker: PaperBroker, monkeypatch) -> None:
-    """Whatever a strategy raises stops trading, the page says what it was, and it is not asked again."""
+async def test_a_strategy_that_fails_halts(tmp_path: Path, broker: PaperBroker, monkeypatch, capsys) -> None:
+    """Whatever a strategy raises stops trading, the page says what it was, and it is not asked again.
+
+    The log has the lines that led to it, and no values of theirs.
+    """
     desk = Desk(tmp_path, broker)
     await desk.close(FIRST, FALLING)
 
     def fail(*given: object) -> None:
-        raise ZeroDivisionError("no volume")
+        held = "-".join(("canary", "51d0"))
+        raise ZeroDivisionError("no volume" if held else "")
 
     monkeypatch.setattr("flows.signals.StrategyDriver.on_bar", fail)
     await desk.close(FIRST + 4 * MINUTE, [120.0])
     await desk.close(FIRST + 5 * MINUTE, [121.0])
     assert desk.trader.halts == [f"the strategy on {SYMBOL} failed: ZeroDivisionError: no volume"]
     assert desk.told()["broken"] == "ZeroDivisionError: no volume"
+    logged = capsys.readouterr().out
+    assert ("in fail" in logged, "canary-51d0" in logged) == (True, False)
     before = desk.strategies._beats[SYMBOL]
     assert (desk.told()["bars"], desk.strategies._beats[SYMBOL]) == (0, before)
 

@@ -199,11 +199,12 @@ async def test_a_halt_that_never_reached_the_desk_is_left_behind(tmp_path: Path,
     assert rig.switch.path.read_text() == "a person said so"
 
 
-async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path, monkeypatch) -> None:
-    """A messenger that fails keeps neither the halt nor the cancels from happening."""
+async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path, monkeypatch, capsys) -> None:
+    """A messenger that fails keeps neither the halt nor the cancels from happening, and what it knew is not logged."""
 
     def fail(*told: object) -> None:
-        raise RuntimeError("no events today")
+        key = "-".join(("canary", "51d0"))
+        raise RuntimeError(f"no events today for {key}")
 
     monkeypatch.setattr("flows.live_trading.tell_halted", fail)
     async with trading(tmp_path) as rig:
@@ -212,6 +213,8 @@ async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path
         await rig.until(lambda: status(rig, identifier) is Status.ACCEPTED, "the order waits")
         rig.trading.halt("a person said so")
         await rig.until(lambda: status(rig, identifier) is Status.CANCELED, "the order is cancelled")
+    logged = capsys.readouterr().out
+    assert ("halt.not_told" in logged, "canary-51d0" in logged) == (True, False)
 
 
 def test_a_signal_reaches_a_run_that_is_just_beginning_or_ending(tmp_path: Path) -> None:
