@@ -325,6 +325,7 @@ class OrderDesk:
         self.halted_for, self._agreement.agreed = "", False
         self._exposure.forgive()
         self._cash.forget()
+        self._doubts.settle()
         await self._reconcile()
 
     def _remember(self) -> None:

@@ -62,6 +62,7 @@ class Doubt:
         asked_after_s: How long after `sent_s` the last of them was asked for.
         busy: A request about it is under way.
         given_up: Nobody can tell; a person was called.
+        looked_at: A person looked since, and cleared it: if the broker still does not find it, it was never placed.
         before_s: When the request before the last was sent, None where there is one alone.
         refused: The broker's words, where it refused a request that came after another one.
     """
@@ -72,6 +73,7 @@ class Doubt:
     asked_after_s: float = 0.0
     busy: bool = False
     given_up: bool = False
+    looked_at: bool = False
     before_s: float | None = None
     refused: str = ""
 

@@ -111,8 +111,16 @@ class Doubts:
                 self._ask(order.request, doubt, since_s)
             elif step is Step.PROVED_ABSENT:
                 await self._absent(order, doubt, since_s)
+            elif step is Step.GIVE_UP and doubt.looked_at:
+                await self._put_down(identifier, doubt, "a person looked, and the broker does not find it")
             elif step is Step.GIVE_UP:
                 await self._give_up(identifier, doubt, "the broker neither finds it nor proves its absence")
+
+    def settle(self) -> None:
+        """Ask once more about what was given up: a person has looked."""
+        for doubt in self._core.doubts.values():
+            if doubt.given_up:
+                doubt.given_up, doubt.looked_at, doubt.not_found = False, True, 0
 
     def ask(self, order: Order) -> None:
         """Ask the broker about an order at once; an answer "not found" counts for nothing yet."""

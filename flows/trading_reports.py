@@ -62,8 +62,9 @@ class Reports:
     @property
     def since(self) -> datetime:
         """From when on executions have to be asked for, by the broker's clock."""
-        spoken_of = (ahead.seen.updated_at for ahead in self._ahead.values())
-        return min((self._last_fill_at, *spoken_of)) - LOOK_BACK
+        moments = (ahead.seen.updated_at for ahead in self._ahead.values())
+        spoken_of = (moment for moment in moments if moment.timestamp() > 0)  # some brokers name none
+        return min((self._last_fill_at, self._core.clock(), *spoken_of)) - LOOK_BACK  # a fill of 2099 hides no other
 
     async def listen(self) -> None:
         """Put what the broker's stream says into the queue, for ever."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -33,8 +32,7 @@ class Background:
         """Stop for good."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])  # what it ended with was told to listeners; closing goes on
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Tell of a defect of ours: silence would look like a quiet market."""

@@ -42,8 +42,8 @@ from tasks.orders.order import ZERO, OrderRequest
 _T = TypeVar("_T")
 #: Polling begins its turns so far apart that it takes no more of what the exchange allows.
 _POLLING_SHARE = 1 / 3
-#: A list of fewer trades is whole; longer ones may be cut, and are asked for on from their newest trade.
-_WHOLE = 50
+#: A list of fewer trades is whole; longer ones may be cut, and are asked for on from their newest trade, so often.
+_WHOLE, _PAGES = 50, 20
 
 
 def open_exchange(settings: CcxtSettings) -> Any:
@@ -319,13 +319,15 @@ class CcxtBroker:
 
     async def _trades(self, symbol: str, start: int) -> list[dict[str, Any]]:
         """Return a symbol's trades from a moment on; exchanges cut long lists, the oldest first mostly."""
-        asked, told, page = self._exchange.fetch_my_trades, {}, None
-        while page is None or len(page) >= _WHOLE:
+        told: dict[str, dict[str, Any]] = {}
+        for _ in range(_PAGES):
+            found = await self._ask("trades", partial(self._exchange.fetch_my_trades, symbol, start))
             with self._reading("trades"):
-                found = await self._ask("trades", partial(asked, symbol, start))
                 page = {trade["id"]: trade for trade in found if trade["id"] not in told}
                 told |= page
-                start = max((trade["timestamp"] for trade in page.values()), default=start)
+                if len(page) < _WHOLE:
+                    break
+                start = max(trade["timestamp"] for trade in page.values())
         return list(told.values())
 
     async def _ask(self, what: str, question: Callable[[], Awaitable[_T]], urgency: Urgency = Urgency.LOOK) -> _T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,6 +18,8 @@ from tasks.orders.order import TERMINAL
 _OVERLAP = timedelta(minutes=1)
 #: Trades and orders that are remembered so as not to tell everything at every turn; listeners count once for ever.
 _REMEMBERED = 10_000
+#: An order that is neither open nor found so often in a row is not asked for at every turn any more.
+_MISSES = 10
 
 
 class Asked(Protocol):
@@ -52,6 +54,7 @@ class Poller(Background):
         self._clock = clock
         self._poll_s = poll_s
         self._orders: dict[str, BrokerOrder] = {}
+        self._missed: Counter[str] = Counter()
         self._names: dict[str, str] = {}
         self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self._since = clock() - _OVERLAP
@@ -64,9 +67,8 @@ class Poller(Background):
             del self._names[next(iter(self._names))]
         if before is None or (before.status, before.filled_quantity) != (order.status, order.filled_quantity):
             self._feed.publish(order)
-        if order.status in TERMINAL or not order.client_order_id:
-            self._orders.pop(order.client_order_id, None)
-        else:
+        self._forget(order.client_order_id)
+        if order.status not in TERMINAL and order.client_order_id:
             self._orders[order.client_order_id] = order
 
     def client_id(self, broker_order_id: str) -> str | None:
@@ -80,14 +82,22 @@ class Poller(Background):
             if key not in self._told:
                 self._told.append(key)
                 self._feed.publish(one)
-            self._since = max(self._since, one.fill.timestamp - _OVERLAP)
+            self._since = max(self._since, min(one.fill.timestamp, self._clock()) - _OVERLAP)
         seen = await self._broker.open_orders()
         gone = [one for key, one in self._orders.items() if key not in {each.client_order_id for each in seen}]
         for one in gone:
             found = await self._broker.query(one.client_order_id, one.symbol)
-            seen += [found] if found is not None else []
+            self._missed[one.client_order_id] += 1
+            if found is not None:
+                seen.append(found)
+            elif self._missed[one.client_order_id] >= _MISSES:
+                self._forget(one.client_order_id)
         for order in seen:
             self.watch(order)
+
+    def _forget(self, client_order_id: str) -> None:
+        self._orders.pop(client_order_id, None)
+        self._missed.pop(client_order_id, None)
 
     async def _run(self) -> None:
         while True:

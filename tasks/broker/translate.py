@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tasks.broker.port import BrokerFill, BrokerOrder, DefiniteRejection, NotSentError
-from tasks.errors import KlinehouseError
+from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.orders.lifecycle import Event
 from tasks.orders.order import TERMINAL, ZERO, Fill, Order, Status
 from tasks.orders.states import Happening
@@ -108,20 +107,6 @@ def inferred_fill(order: Order, seen: BrokerOrder, market_price: Decimal | None 
         return None
     identifier = f"inferred-{seen.broker_order_id or seen.client_order_id}-{_plain(seen.filled_quantity)}"
     return Fill(identifier, price, missing, ZERO, seen.updated_at, inferred=True)
-
-
-def from_submit_error(error: KlinehouseError) -> Event:
-    """Return what a failed `submit` means: only positive evidence rejects, and all else leaves the order in doubt."""
-    if isinstance(error, DefiniteRejection):
-        return Event(Happening.REJECTED, reason=str(error))
-    if isinstance(error, NotSentError):
-        return Event(Happening.NOT_SENT, reason=str(error))
-    return Event(Happening.OUTCOME_UNKNOWN, reason=str(error))
-
-
-def from_cancel_error(error: KlinehouseError) -> Event | None:
-    """Return what a failed `cancel` means: a refusal asks for a look at the order, anything else says nothing."""
-    return Event(Happening.CANCEL_REFUSED, reason=str(error)) if isinstance(error, DefiniteRejection) else None
 
 
 def _mismatch(order: Order, symbol: str, side: str) -> str:

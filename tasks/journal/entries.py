@@ -81,7 +81,15 @@ class Line:
 
 
 FIRST_HASH = b"\0" * 32
-_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string")
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON does not know as something it does: figures of numpy and polars as themselves, else text."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else str(value)
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string", enc_hook=_plain)
 _PLAIN = msgspec.json.Decoder()
 _REQUEST, _EVENT = msgspec.json.Decoder(OrderRequest), msgspec.json.Decoder(Event)
 _DECODERS: dict[str, msgspec.json.Decoder] = {Kind.CREATED.value: _REQUEST, Kind.EVENT.value: _EVENT}

@@ -55,11 +55,13 @@ class PriceWindow:
 def capped(request: OrderRequest, market: Market, limits: Limits) -> OrderRequest:
     """Return a market order as a limit order that takes what is there up to the collar, and anything else as it is.
 
-    A collar of 1 or more bounds nothing: the order stays a market order. Without a reference price it stays one too,
-    and is refused for that.
+    A collar of 1 or more bounds nothing: the order stays a market order. Without a reference price or a step it stays
+    one too, and is refused for that.
     """
     reference, collar = market.reference_price, limits.market_collar
     if request.order_type is not OrderType.MARKET or reference is None or not reference.is_finite() or collar >= 1:
+        return request
+    if not market.price_step > 0:
         return request
     is_buy = request.side is Side.BUY
     steps = reference * (1 + request.side.sign * collar) / market.price_step

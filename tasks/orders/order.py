@@ -196,7 +196,8 @@ class Order(msgspec.Struct, frozen=True):
         fills: Every execution that counts, in the order learned; busted and replaced ones are gone.
         broker_order_ids: Every id the broker gave it; a replacement adds one.
         reason: Why it was denied, rejected or ended, in the words of whoever said so.
-        flags: What is out of the ordinary: ``late_fill``, ``overfilled``, ``resurrected``, ``external``.
+        flags: What is out of the ordinary: ``late_fill``, ``overfilled``, ``resurrected``, ``busted``,
+            ``unexpected_fill``.
     """
 
     request: OrderRequest

@@ -133,6 +133,8 @@ def _data(q: _Question) -> str:
 
 
 def _precision(q: _Question) -> str:
+    if not (q.market.quantity_step > 0 and q.market.price_step > 0):
+        return f"expected steps above 0, found {q.market.quantity_step} and {q.market.price_step}"
     if q.request.quantity % q.market.quantity_step:
         return f"expected a quantity in steps of {q.market.quantity_step}, found {q.request.quantity}"
     price = q.request.limit_price

@@ -11,22 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from tasks.broker.port import (
-    BrokerFill,
-    BrokerOrder,
-    DefiniteRejection,
-    NotSentError,
-    OutcomeUnknownError,
-)
+from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.broker.translate import (
     GRACE_S,
-    from_cancel_error,
     from_fill,
     from_snapshot,
-    from_submit_error,
     inferred_fill,
 )
-from tasks.errors import TransientError
 from tasks.orders.lifecycle import apply
 from tasks.orders.order import Fill, Order, OrderRequest, OrderType, Pending, Side, Status
 from tasks.orders.states import Happening
@@ -165,18 +156,6 @@ def test_a_fill_of_another_side_is_an_anomaly() -> None:
     translation = from_fill(WORKING, replace(execution("t", "1"), side=Side.SELL))
     assert translation.events == ()
     assert "sell" in translation.anomaly
-
-
-def test_errors_reject_on_positive_evidence_alone() -> None:
-    """Only a definite rejection rejects, only proof of not sending says so, everything else is doubt."""
-    assert from_submit_error(DefiniteRejection("no")).kind is Happening.REJECTED
-    assert from_submit_error(NotSentError("dns")).kind is Happening.NOT_SENT
-    for error in (OutcomeUnknownError("timeout"), TransientError("odd")):
-        assert from_submit_error(error).kind is Happening.OUTCOME_UNKNOWN
-    refused = from_cancel_error(DefiniteRejection("gone"))
-    assert refused is not None
-    assert refused.kind is Happening.CANCEL_REFUSED
-    assert from_cancel_error(OutcomeUnknownError("timeout")) is None
 
 
 _QUANTITIES = ("3", "1", "4", "2")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -16,7 +17,7 @@ from flows import trading_cancels, trading_core
 from tasks.broker.port import Account, BrokerFill, BrokerOrder
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
-from tasks.orders.account import TradingState
+from tasks.orders.account import Market, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Fill, Side, Status
 from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading
@@ -151,7 +152,7 @@ async def test_a_fill_of_nothing_counts_for_nothing(tmp_path: Path, figures: dic
     """An execution whose figures are none is written down once, moves no position, and ends no desk."""
     async with trading(tmp_path) as rig:
         identifier = await waiting(rig)
-        fill = replace_fill(figures)
+        fill = odd_fill(figures)
         for _ in range(2):
             await rig.desk._reports.take_fill(BrokerFill(identifier, "paper-1", SYMBOL, Side.BUY, fill))
         assert rig.order(identifier).fills == ()
@@ -160,7 +161,7 @@ async def test_a_fill_of_nothing_counts_for_nothing(tmp_path: Path, figures: dic
         await rig.until_state(TradingState.ACTIVE)
 
 
-def replace_fill(figures: dict[str, Decimal]) -> Fill:
+def odd_fill(figures: dict[str, Decimal]) -> Fill:
     """Return an execution of one at 99 with some figures changed."""
     return Fill(
         **{"trade_id": "odd-1", "price": Decimal(99), "quantity": Decimal(1), "fee": Decimal(0)} | figures,
@@ -258,3 +259,57 @@ async def test_a_question_that_hangs_stops_entries(tmp_path: Path, monkeypatch: 
         await rig.until_state(TradingState.RECONCILING)
         rig.broker.account = account  # type: ignore[method-assign]
         await rig.until_state(TradingState.ACTIVE)
+
+
+async def test_a_person_ends_the_doubt_that_nobody_else_can(tmp_path: Path) -> None:
+    """Given up at a broker of class C, an order blocks its symbol until somebody cleared; nothing is sent again."""
+
+    def poor(broker: FaultyBroker) -> None:
+        broker.profile = IdempotencyProfile(IdempotencyClass.C, deadline_s=0.02, lag_s=0.0)
+
+    async with trading(tmp_path, prepare=poor) as rig:
+        identifier = await doubtful(rig)
+        await rig.until(lambda: rig.desk._core.doubts[identifier].given_up, "a person is called")
+        denied = rig.desk.propose(proposal(2))
+        await rig.until_status(denied, Status.DENIED)
+        assert "in doubt" in rig.order(denied).reason
+        rig.desk.clear("ada")
+        await rig.until_status(identifier, Status.NOT_PLACED)
+        await rig.until_state(TradingState.ACTIVE)
+        await rig.until_status(rig.desk.propose(proposal(3)), Status.FILLED)
+        assert rig.broker.submits.count(identifier) == 1
+
+
+async def test_a_fill_of_another_age_hides_no_other(tmp_path: Path) -> None:
+    """A trade dated into the future, and a snapshot without a date, do not move from when on trades are asked for."""
+    async with trading(tmp_path) as rig:
+        identifier, reports = await waiting(rig), rig.desk._reports
+        fill = structs.replace(odd_fill({"quantity": Decimal("0.5")}), timestamp=now() + timedelta(days=9000))
+        await reports.take_fill(BrokerFill(identifier, "paper-1", SYMBOL, Side.BUY, fill))
+        assert reports.since < now() - timedelta(hours=23)
+        seen = await rig.broker.paper.query(identifier, SYMBOL)
+        assert seen is not None
+        dateless = replace(seen, filled_quantity=Decimal("0.7"), updated_at=datetime.fromtimestamp(0, UTC))
+        await reports.adopt(dateless, "test")
+        assert reports.is_behind
+        assert reports.since > now() - timedelta(hours=25)
+
+
+async def test_evidence_of_any_kind_is_written_down(tmp_path: Path) -> None:
+    """A strategy's figures come from numpy and elsewhere: the line holds them, and the desk goes on."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        evidence = {"view": np.float64(1.5), "why": tmp_path, "seen": np.bool_(True)}
+        await rig.until_status(rig.desk.propose(replace(proposal(), evidence=evidence)), Status.FILLED)
+        (signal,) = rig.bodies(Kind.SIGNAL)
+        assert (signal["view"], signal["why"], signal["seen"]) == (1.5, str(tmp_path), True)
+
+
+async def test_a_market_without_steps_is_not_traded(tmp_path: Path) -> None:
+    """Steps of nothing, as a broken list of markets has them, deny the order and end no desk."""
+    stepless = lambda symbol: Market(Decimal(100), price_step=Decimal(0), period_price=Decimal(100))  # noqa: E731
+    async with trading(tmp_path, market=stepless) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        denied = rig.desk.propose(proposal())
+        await rig.until_status(denied, Status.DENIED)
+        assert "steps above 0" in rig.order(denied).reason
