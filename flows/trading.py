@@ -34,7 +34,7 @@ from tasks.orders.account import Book, Limits, Market, TradingState
 from tasks.orders.collar import capped
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
-from tasks.orders.order import Order, OrderRequest, Pending, Status
+from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Pending, Status
 from tasks.orders.risk import check
 from tasks.orders.states import Happening
 from tasks.stream.way import Way
@@ -356,6 +356,8 @@ class OrderDesk:
         await self._doubts.resolve()
         if self.halted_for:
             await self._cancel_all()
+        elif self._stopping and self._cancel_at_stop:
+            await self._cancel_entries()  # also those whose cancel was refused: they work on
         self._cancels.retry()
         if self._reports.is_behind:
             self._reports.fetch()
@@ -377,7 +379,8 @@ class OrderDesk:
 
     @property
     def _is_busy(self) -> bool:
-        waiting = self._cancel_at_stop and any(o.pending is Pending.CANCEL for o in self._core.working.values())
+        open_entries = (o for o in self._core.working.values() if not o.request.reduce_only)
+        waiting = self._cancel_at_stop and any(one.status not in UNCERTAIN for one in open_entries)
         return waiting or not self._core.is_idle or self._doubts.unresolved
 
     async def _cancel_entries(self) -> None:

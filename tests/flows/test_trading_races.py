@@ -14,9 +14,10 @@ import pytest
 from msgspec import structs
 
 from flows import trading_cancels, trading_core
-from tasks.broker.port import Account, BrokerFill, BrokerOrder
+from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
+from tasks.journal.journal import Journal
 from tasks.orders.account import Market, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Fill, Side, Status
@@ -313,3 +314,22 @@ async def test_a_market_without_steps_is_not_traded(tmp_path: Path) -> None:
         denied = rig.desk.propose(proposal())
         await rig.until_status(denied, Status.DENIED)
         assert "steps above 0" in rig.order(denied).reason
+
+
+async def test_a_stop_asks_again_for_a_cancel_that_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exchange that does not find the order yet refuses its cancel: the entry is not left open at the end."""
+    monkeypatch.setattr(trading_cancels, "RETRY_S", 0.02)
+    async with trading(tmp_path) as rig:
+        identifier, cancel, refused = await waiting(rig), rig.broker.paper.cancel, []
+        rig.desk._cancel_at_stop = True
+
+        async def lagging(client_order_id: str, symbol: str) -> BrokerOrder:
+            if not refused:
+                refused.append(client_order_id)
+                raise DefiniteRejection("unknown order")
+            return await cancel(client_order_id, symbol)
+
+        rig.broker.cancel = lagging  # type: ignore[method-assign]
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        assert refused == [identifier]
+        assert journal.state.orders[identifier].status is Status.CANCELED
