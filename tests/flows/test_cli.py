@@ -28,6 +28,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("KLINEHOUSE_MARKET", "simulator")
     monkeypatch.setenv("KLINEHOUSE_PLAN", "enterprise")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "default_parameter", app.default_parameter)
     logging = structlog.get_config()
 
     def call(*arguments: str) -> Done:
