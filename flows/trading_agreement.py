@@ -116,10 +116,8 @@ class Agreement:
     async def _judge(self, told: _Told) -> None:
         for fill in told.fills:
             await self._reports.take_fill(fill)
-        for seen in told.open_orders:
-            await self._reports.adopt(
-                seen, "open orders"
-            )  # also one that was written off: it works, whatever we thought
+        for seen in told.open_orders:  # also one that was written off: it works, whatever we thought
+            await self._reports.adopt(seen, "open orders")
         for identifier in told.absent:
             order = self._core.working.get(identifier)
             if order is not None:
