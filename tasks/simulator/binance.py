@@ -8,6 +8,7 @@ of `desk`; what Binance itself promises is ``OrderFaults(uniqueness="open")`` an
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -123,7 +124,9 @@ class Binance:
         except Refusal as refusal:
             raise Refusal(6005) from refusal  # Binance knows no order to cancel that is not open
         act = lambda: self.desk.cancel(key, order)  # noqa: E731
-        return await self.entry.run(request, key, "cancel", order.client_order_id, act, self._full(key))
+        own_id = query.get("newClientOrderId") or secrets.token_hex(11)
+        write = lambda ended: json.dumps(_cancelled(ended, own_id)).encode()  # noqa: E731
+        return await self.entry.run(request, key, "cancel", order.client_order_id, act, write)
 
     async def _find(self, request: web.Request, key: str, query: Query) -> web.StreamResponse:
         return web.json_response(_order(self.desk.find(key, _named(query))))
@@ -196,6 +199,14 @@ def _order(order: Order) -> dict[str, Any]:
         "updateTime": order.updated_ms,
         "isWorking": order.open,
     }
+
+
+def _cancelled(order: Order, own_id: str) -> dict[str, Any]:
+    """Return the reply to a cancel, where `clientOrderId` is the id of the cancel itself, not of the order it ended."""
+    told = _order(order)
+    for name in ("time", "updateTime", "isWorking"):
+        del told[name]
+    return told | {"origClientOrderId": order.client_order_id, "clientOrderId": own_id}
 
 
 def _trade(fill: Fill) -> dict[str, Any]:

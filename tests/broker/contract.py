@@ -149,14 +149,15 @@ class BrokerContract:
         assert sum(one.fill.quantity for one in fills) == rig.lot
 
     async def test_a_resting_order_is_open_until_canceled(self, rig: Rig) -> None:
-        """A resting order is listed as open, can be cancelled once, and is found afterwards."""
+        """A resting order is listed as open, can be cancelled once, under its own id, and is found afterwards."""
         request = rig.resting("rests")
         await rig.submit(request)
         assert [one.client_order_id for one in await rig.broker.open_orders()] == [request.client_order_id]
         found = await rig.broker.query(request.client_order_id, rig.symbol)
         assert found is not None
         assert (found.status, found.filled_quantity) == (Status.ACCEPTED, 0)
-        assert (await rig.broker.cancel(request.client_order_id, rig.symbol)).status is Status.CANCELED
+        gone = await rig.broker.cancel(request.client_order_id, rig.symbol)
+        assert (gone.client_order_id, gone.status) == (request.client_order_id, Status.CANCELED)
         assert await rig.broker.open_orders() == []
         assert (await rig.ended(request)).status is Status.CANCELED
         with pytest.raises(DefiniteRejection):

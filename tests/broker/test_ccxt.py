@@ -394,18 +394,3 @@ def test_fees_are_in_the_quote_asset(fees: dict[str, Any], value: str, taken: An
     assert (found.fee, found.base_fee, found.other_fees) == (D(value), taken, others)
     with pytest.raises(ProtocolError):
         read_fill(trade | {"id": None}, "kh1")
-
-
-async def test_a_cancel_is_told_under_the_orders_own_id(rig: Rig) -> None:
-    """Binance answers a cancel with an id of the cancel's own: the order it ended is ours all the same."""
-    request = rig.resting("cancel-id")
-    await rig.submit(request)
-    exchange = rig.broker._exchange
-    answered = exchange.cancel_order
-
-    async def as_binance(*asked: Any) -> Any:
-        return await answered(*asked) | {"clientOrderId": "cancelMyOrder1"}
-
-    exchange.cancel_order = as_binance
-    ended = await rig.broker.cancel(request.client_order_id, rig.symbol)
-    assert (ended.client_order_id, ended.status) == (request.client_order_id, Status.CANCELED)

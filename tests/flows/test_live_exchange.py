@@ -21,8 +21,9 @@ from flows.live_vendor import open_live_vendor
 from flows.settings import Settings
 from flows.trading_proposal import Proposal
 from tasks.errors import ConfigurationError
+from tasks.journal.entries import Kind
 from tasks.orders.account import TradingState
-from tasks.orders.order import Side, Status
+from tasks.orders.order import OrderType, Side, Status, TimeInForce
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.market import generated
 from tasks.simulator.server import Simulator
@@ -73,7 +74,7 @@ def simulator():
 
 
 async def test_an_order_at_an_exchange_fills_on_the_streams_prices(simulator, tmp_path: Path, monkeypatch) -> None:
-    """Symbols are spelled both ways, the exchange's steps bind, the fill is journaled in an account of its own."""
+    """Symbols are spelled both ways, steps bind, fill and cancel are journaled in an account of its own, as ours."""
     settings = settings_for(simulator, tmp_path)
     check_plan(PLAN, settings)
     monkeypatch.setattr("tasks.broker.ccxt.open_exchange", binance_at(simulator))
@@ -93,6 +94,12 @@ async def test_an_order_at_an_exchange_fills_on_the_streams_prices(simulator, tm
         orders = account.journal.state.orders
         await _until(lambda: identifier in orders and orders[identifier].is_terminal)
         assert orders[identifier].status is Status.FILLED, orders[identifier]
+        resting = live.trading.propose(_resting(wish, live.trading.price("BTC/USDT")))
+        await _until(lambda: resting in orders and orders[resting].status is Status.ACCEPTED)
+        live.trading.desk.cancel(resting)
+        await _until(lambda: orders[resting].is_terminal)
+        assert orders[resting].status is Status.CANCELED, orders[resting]
+        assert account.journal.last(Kind.ANOMALY) is None  # as a cancel's answer under an unknown id would be
         told = live.snapshot()["trading"]
         stop.set()
         await asyncio.wait_for(running, 20.0)
@@ -139,6 +146,14 @@ async def test_an_unknown_market_is_refused_before_the_stream(simulator, tmp_pat
         async with open_account(settings, PLAN, ["DOGEUSDT"]):
             pass
     assert "canary-secret" not in str(refused.value)
+
+
+def _resting(wish: Proposal, price: Decimal | None) -> Proposal:
+    """Return a wish for the same at a price that the market does not reach, on the exchange's steps."""
+    assert price is not None
+    below = (price * Decimal("0.985")).quantize(Decimal("0.1"))
+    order = {"order_type": OrderType.LIMIT, "limit_price": below, "time_in_force": TimeInForce.GTC}
+    return dataclasses.replace(wish, signal_key="below", decided_at=wall_now(), **order)
 
 
 async def _until(condition) -> None:

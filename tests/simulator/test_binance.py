@@ -78,6 +78,22 @@ async def test_an_open_order_is_listed_and_cancelled(spot: Spot) -> None:
     assert len((await spot.call("GET", "allOrders", symbol="BTCUSDT"))[1]) == 1
 
 
+async def test_a_cancel_is_answered_under_an_id_of_its_own(spot: Spot) -> None:
+    """`clientOrderId` is the cancel's, ours or a random one; the order's is `origClientOrderId`, and a query's answer.
+
+    As documented for ``DELETE /api/v3/order``.
+    """
+    for name in ("a", "b"):
+        await spot.place(name, type="LIMIT", price="1000")
+    _, named = await spot.call("DELETE", "order", symbol="BTCUSDT", origClientOrderId="a", newClientOrderId="mine")
+    _, unnamed = await spot.call("DELETE", "order", symbol="BTCUSDT", origClientOrderId="b")
+    _, found = await spot.call("GET", "order", symbol="BTCUSDT", origClientOrderId="a")
+    assert (named["origClientOrderId"], named["clientOrderId"]) == ("a", "mine")
+    assert unnamed["origClientOrderId"] == "b"
+    assert unnamed["clientOrderId"] not in ("", "a", "b", "mine")
+    assert (found["clientOrderId"], found["status"]) == ("a", "CANCELED")
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "code"),
     [
