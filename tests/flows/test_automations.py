@@ -18,8 +18,8 @@ import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.events import Event, emit_event
-from prefect.events.clients import get_events_subscriber
+from prefect.events import Event, RelatedResource, Resource
+from prefect.events.clients import get_events_client, get_events_subscriber
 from prefect.events.filters import EventFilter, EventNameFilter
 from prefect.events.schemas.automations import AutomationCore
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -131,17 +131,22 @@ def silent_runs(applied: list[str]) -> dict[str, UUID]:
             for name in ("backfill", "live"):
                 run = await _run(client, name)
                 await client.set_flow_run_state(run, Running(), force=True)
-                emit_event(
-                    "prefect.flow-run.heartbeat",
-                    {"prefect.resource.id": f"prefect.flow-run.{run}"},
+                heartbeat = Event(
+                    event="prefect.flow-run.heartbeat",
+                    resource=Resource({"prefect.resource.id": f"prefect.flow-run.{run}"}),
                     related=[
-                        {
-                            "prefect.resource.id": f"prefect.flow.{run}",
-                            "prefect.resource.role": "flow",
-                            "prefect.resource.name": name,
-                        }
+                        RelatedResource(
+                            {
+                                "prefect.resource.id": f"prefect.flow.{run}",
+                                "prefect.resource.role": "flow",
+                                "prefect.resource.name": name,
+                            }
+                        )
                     ],
                 )
+                # not by emit_event: its worker adds the flow of whatever run this process happened to start it in
+                async with get_events_client() as events:
+                    await events.emit(heartbeat)
                 found[name] = run
         return found
 
