@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 
 class IdempotencyClass(StrEnum):
@@ -33,7 +34,7 @@ class IdempotencyProfile:
         deadline_s: How long a request may take effect after it was sent, None where the broker knows no such bound.
         lag_s: How long a query may still miss an order that was accepted.
         residence_s: Where there is no deadline: how long a request is assumed to linger at most.
-        retention_s: How long an ended order can be looked up, None for ever.
+        retention_s: How long an ended order can be looked up; "not found" so long after sending proves nothing.
         max_id_length: Of a client order id.
     """
 
@@ -41,7 +42,7 @@ class IdempotencyProfile:
     deadline_s: float | None
     lag_s: float
     residence_s: float = 60.0
-    retention_s: float | None = None
+    retention_s: float = inf
     max_id_length: int = 36
 
     @property
@@ -93,7 +94,7 @@ def next_step(
         return Step.WAIT
     if not_found == 0:
         return Step.QUERY
-    if profile.may_resend:
+    if profile.may_resend and since_sent_s < profile.retention_s:
         return Step.PROVED_ABSENT
     if not_found < _QUERIES or since_sent_s < counts_from + 2 * profile.lag_s:
         return Step.QUERY

@@ -12,6 +12,7 @@ A = IdempotencyProfile(IdempotencyClass.A, deadline_s=5, lag_s=1)
 B = IdempotencyProfile(IdempotencyClass.B, deadline_s=5, lag_s=1)
 C = IdempotencyProfile(IdempotencyClass.C, deadline_s=None, lag_s=2, residence_s=60)
 D = IdempotencyProfile(IdempotencyClass.D, deadline_s=None, lag_s=2, residence_s=60)
+FORGETFUL = IdempotencyProfile(IdempotencyClass.B, deadline_s=5, lag_s=1, retention_s=100)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,10 @@ D = IdempotencyProfile(IdempotencyClass.D, deadline_s=None, lag_s=2, residence_s
         (C, 66, 3, Step.QUERY),
         (C, 67, 3, Step.GIVE_UP),
         (D, 67, 3, Step.GIVE_UP),
+        (FORGETFUL, 99, 1, Step.PROVED_ABSENT),
+        (FORGETFUL, 100, 0, Step.QUERY),
+        (FORGETFUL, 100, 2, Step.QUERY),
+        (FORGETFUL, 100, 3, Step.GIVE_UP),
     ],
 )
 def test_the_rules(profile: IdempotencyProfile, since: float, not_found: int, step: Step) -> None:
@@ -44,12 +49,12 @@ def test_a_refused_resend_waits_for_the_first_request() -> None:
     assert next_step(A, since_sent_s=7, not_found=1, refused=True) is Step.PROVED_ABSENT
 
 
-@given(st.sampled_from([B, C, D]), st.floats(0, 200), st.integers(0, 5))
+@given(st.sampled_from([B, C, D, FORGETFUL]), st.floats(0, 200), st.integers(0, 5))
 def test_nothing_is_proved_while_the_request_may_live(
     profile: IdempotencyProfile, since: float, not_found: int
 ) -> None:
-    """Before the deadline no answer counts; and without one nothing is ever sent twice."""
+    """Before the deadline no answer counts, nor once the order may be forgotten; without one nothing is sent twice."""
     step = next_step(profile, since_sent_s=since, not_found=not_found)
     if step is Step.PROVED_ABSENT:
         assert profile.may_resend
-        assert since >= profile.conclusive_after_s(1.0)
+        assert profile.conclusive_after_s(1.0) <= since < profile.retention_s
