@@ -98,7 +98,12 @@ class OrderDesk:
         self._parents = Parents(self._core.order, recent_orders(journal))
         self._reports = Reports(self._core, halt=self._halt, price=self._price, lost=self._reconcile)
         self._doubts = Doubts(
-            self._core, adopt=self._reports.adopt, objection=self._objection, skew_s=self._pace.skew_s, step=step
+            self._core,
+            adopt=self._reports.adopt,
+            objection=self._objection,
+            sent=lambda request: self._exposure.ordered(request, self._core.steady()),
+            skew_s=self._pace.skew_s,
+            step=step,
         )
         self._cancels = Cancels(self._core, self._reports.adopt)
         self._cash = CashBook(journal, account, limits.max_cash_difference)
@@ -250,7 +255,6 @@ class OrderDesk:
         if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._core.steady()):
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
         if verdict.passed:
-            self._exposure.ordered(request, self._core.steady())
             self._parents.add(request)
             self._doubts.submit(request, now, proposal.decided_at)
 

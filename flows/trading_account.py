@@ -11,11 +11,12 @@ from typing import Any
 
 from flows.trading_losses import LossStreak
 from tasks.broker.port import Account
-from tasks.journal.entries import Entry, Kind
+from tasks.journal.entries import Entry, Kind, Line
 from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
 from tasks.orders.order import ZERO, Order, OrderRequest, Status
 from tasks.orders.risk import next_state
+from tasks.orders.states import Happening
 
 _MINUTE_S = 60.0
 #: What is held is valued at prices of at most this age; an order's own symbol is asked for anew.
@@ -34,22 +35,31 @@ def recent_orders(journal: Journal) -> deque[Order]:
     return deque(passed, maxlen=_RECENT)
 
 
+def is_sending(line: Line) -> bool:
+    """Return whether a line is the intent to send an order, for the first time or again."""
+    intended = line.kind == Kind.EVENT and line.body().kind is Happening.SUBMIT_INTENDED
+    return intended or line.kind == Kind.SEND
+
+
 def last_minute(journal: Journal, orders: Iterable[Order], now: datetime) -> list[tuple[float, Order]]:
-    """Return which of the newest orders were made within a minute, the oldest first, each with its age.
+    """Return every request of the newest orders, those made within a minute: its age and its order, the oldest first.
 
     Args:
         journal: Where their times are.
         orders: The newest first.
         now: By the clock that the journal's times are of.
     """
-    found: deque[tuple[float, Order]] = deque()
+    found: list[tuple[float, Order]] = []
     for order in orders:
-        made = next(journal.lines(order.request.client_order_id)).wall_ns / 1e9
-        age_s = max(now.timestamp() - made, 0.0)  # from the future: the clock was set back
-        if age_s >= _MINUTE_S:
+        lines = list(journal.lines(order.request.client_order_id))
+        if _age_s(lines[0], now) >= _MINUTE_S:
             break
-        found.appendleft((age_s, order))
-    return list(found)
+        found += [(_age_s(line, now), order) for line in lines if is_sending(line)]
+    return sorted(found, key=lambda request: -request[0])
+
+
+def _age_s(line: Line, now: datetime) -> float:
+    return max(now.timestamp() - line.wall_ns / 1e9, 0.0)  # from the future: the clock was set back
 
 
 def told_limits(limits: Limits, journal: Journal, operator: str) -> Entry:
@@ -118,15 +128,18 @@ class Exposure:
         self._peak, self._day_equity = Decimal(memory["peak"]), Decimal(memory["day_equity"])
         self._day, self.reducing = date.fromisoformat(memory["day"]), memory["reducing"]
 
-    def resume(self, orders: Iterable[tuple[float, Order]], now_s: float) -> None:
-        """Count an earlier process's orders of the last minute, with their ages: a start forgives no rate."""
-        for age_s, order in orders:
+    def resume(self, requests: Iterable[tuple[float, Order]], now_s: float) -> None:
+        """Count an earlier process's requests of the last minute, with their ages: a start forgives no rate."""
+        rejected: dict[str, float] = {}
+        for age_s, order in requests:
             self.ordered(order.request, now_s - age_s)
             if order.status is Status.REJECTED:
-                self.trouble(now_s - age_s)
+                rejected.setdefault(order.request.client_order_id, now_s - age_s)  # once, however often it was sent
+        for at_s in rejected.values():
+            self.trouble(at_s)
 
     def ordered(self, request: OrderRequest, now_s: float) -> None:
-        """Count an order towards the rate limits."""
+        """Count an order, sent for the first time or again, towards the rate limits."""
         self._orders.append((now_s, request.symbol, request.strategy))
 
     def lost(self, order: Order) -> bool:

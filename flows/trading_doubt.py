@@ -14,6 +14,7 @@ from datetime import datetime
 from functools import partial
 from time import perf_counter
 
+from flows.trading_account import is_sending
 from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
 from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError
 from tasks.errors import ProtocolError, TransientError
@@ -34,6 +35,7 @@ class Doubts:
         core: The desk's world.
         adopt: Takes over what the broker says of an order.
         objection: Why an order must not be sent again now, empty where it may.
+        sent: Counts a request towards the order rates, the first and every further one.
         skew_s: How far our clock and the broker's may be apart.
         step: The rule; tests put broken ones here.
     """
@@ -44,10 +46,11 @@ class Doubts:
         *,
         adopt: Adopt,
         objection: Callable[[Order, Doubt], str],
+        sent: Callable[[OrderRequest], None],
         skew_s: float,
         step: Callable[..., Step] = next_step,
     ) -> None:
-        self._core, self._adopt, self._objection = core, adopt, objection
+        self._core, self._adopt, self._objection, self._sent = core, adopt, objection, sent
         self._skew_s, self._step = skew_s, step
         core.followers.append(self._follow)
 
@@ -78,6 +81,7 @@ class Doubts:
         """
         doubt = Doubt(self._core.steady(), decided_at, busy=True, before_s=before_s)
         self._core.doubts[request.client_order_id] = doubt
+        self._sent(request)
         self._core.spawn(self._submit(request, sent_at), first=True)
 
     async def recall(self) -> None:
@@ -137,14 +141,12 @@ class Doubts:
         sent: list[datetime] = []
         decided_at, refused, zone = None, "", self._core.clock().tzinfo
         for line in self._core.journal.lines(identifier):
-            body = line.body()
-            intended = line.kind == Kind.EVENT and body.kind is Happening.SUBMIT_INTENDED
-            if intended or line.kind == Kind.SEND:
+            if is_sending(line):
                 sent.append(datetime.fromtimestamp(line.wall_ns / 1e9, zone))
-            elif line.kind == Kind.REPLY and "refused_again" in body:
-                sent, refused = sent[:-1], body["refused_again"]
+            elif line.kind == Kind.REPLY and "refused_again" in line.body():
+                sent, refused = sent[:-1], line.body()["refused_again"]
             elif line.kind == Kind.SIGNAL:
-                decided_at = datetime.fromisoformat(body["decided_at"])
+                decided_at = datetime.fromisoformat(line.body()["decided_at"])
         now, now_s = self._core.clock(), self._core.steady()
         # A request that seems to come from the future was sent before now all the same: the clock was set back.
         sent_s = [now_s - max((now - moment).total_seconds(), 0.0) for moment in sent]

@@ -199,6 +199,23 @@ async def test_rates_survive_a_restart_and_a_clock_that_is_set(tmp_path: Path) -
         assert "orders of test a minute" in rig.order(denied).reason
 
 
+async def test_sending_again_counts_towards_the_rates(tmp_path: Path) -> None:
+    """What keeps getting lost is sent as often as the rates allow, then put down; a restart forgets no request."""
+    limits = replace(LIMITS, strategy_orders_per_minute=3)
+    async with trading(tmp_path, limits=limits, prepare=bounded(0.02)) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.swallow = True
+        lost = rig.desk.propose(proposal(1))
+        await rig.until_status(lost, Status.NOT_PLACED)
+        assert rig.broker.submits == [lost] * 3
+        assert "fewer than 3 orders of test a minute" in rig.order(lost).reason
+    async with trading(tmp_path, limits=limits) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        denied = rig.desk.propose(proposal(2))
+        await rig.until_status(denied, Status.DENIED)
+        assert "fewer than 3 orders of test a minute" in rig.order(denied).reason
+
+
 async def test_a_clock_that_is_set_makes_no_request_older(tmp_path: Path) -> None:
     """Put forward, the wall clock does not outlive a request's deadline; put back, it does not prolong the doubt."""
     clock = SetClock()
