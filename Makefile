@@ -40,7 +40,7 @@ format: install ## format and mend what ruff can
 	@$(BIN)/ruff format .
 
 test: check ## lint, types and the whole suite
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 demo: install ## the whole research path on real bars, on a market inside the process
 	@$(BIN)/python -m flows.demo
