@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -25,6 +26,11 @@ os.environ.pop("PREFECT_API_URL", None)
 # Many images forbid bytecode; the tests start some forty processes, and each would compile every module anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing of this process's Prefect behind."""
+    shutil.rmtree(os.environ["PREFECT_HOME"], ignore_errors=True)  # a server that is still ending may write there
 
 
 @pytest.hookimpl(wrapper=True)
