@@ -34,22 +34,24 @@ def generate(instrument: Instrument, *, seed: int, interval: str, start_ms: int,
     """Return bars of `instrument` with opens in ``[start_ms, end_ms)``.
 
     The columns are ``time`` (milliseconds), ``open, high, low, close, volume``, then ``open_interest`` for futures
-    and ``quote_volume`` for everything else. The stream of numbers depends on the seed and the symbol alone, so that
-    adding a symbol changes no other.
+    and ``quote_volume`` for everything else. The numbers depend on the seed, the symbol and the start: adding a symbol
+    changes no other, and a later end adds bars and changes none of an ended day.
     """
     times = _opens(instrument, interval, start_ms, end_ms)
     rng = np.random.default_rng([seed, zlib.crc32(f"{instrument.symbol}:{instrument.type}".encode())])
     first_of_session = np.diff(floor_ms(times, "1d"), prepend=-1) != 0
     bar_sigma, level = _character(instrument, interval, rng)
     season = _season(times, instrument.market, interval)
-    heat = _volatility(rng, len(times), interval)
+    # A stream for each kind of number, or one more bar would shift all that is drawn after the first kind.
+    slow, fast, tails, opening, up, down, turnover, interest = rng.spawn(8)
+    heat = _volatility(slow, fast, len(times), interval)
     sigma = bar_sigma * np.sqrt(season) * np.exp(heat / 2)
-    moves = sigma * rng.standard_t(4, len(times)) / np.sqrt(2.0)  # variance of t(4) is 2
+    moves = sigma * tails.standard_t(4, len(times)) / np.sqrt(2.0)  # variance of t(4) is 2
     gaps = np.where(first_of_session & (instrument.market != "GLOBAL"), 8.0, 0.1) * bar_sigma
-    gaps = gaps * rng.standard_normal(len(times))
-    columns = _prices(rng, moves, gaps, sigma, level, instrument.price_decimals)
-    volume = _volumes(rng, season, heat, moves / sigma, instrument, interval, level)
-    return _frame(instrument, rng, times, columns, volume)
+    gaps = gaps * opening.standard_normal(len(times))
+    columns = _prices(up, down, moves, gaps, sigma, level, instrument.price_decimals)
+    volume = _volumes(turnover, season, heat, moves / sigma, instrument, interval, level)
+    return _frame(instrument, interest, times, columns, volume)
 
 
 def _opens(instrument: Instrument, interval: str, start_ms: int, end_ms: int) -> np.ndarray:
@@ -77,19 +79,18 @@ def _season(times: np.ndarray, market: str, interval: str) -> np.ndarray:
         hour = (times % DAY_MS) / (DAY_MS / 24)
         weekend = np.isin((times // DAY_MS + 3) % 7, (5, 6))
         shape = (1.0 + 0.45 * np.sin((hour - 8.5) / 24 * 2 * np.pi)) * np.where(weekend, 0.6, 1.0)
-    else:
-        _, starts, counts = np.unique(times // DAY_MS, return_index=True, return_counts=True)
-        position = (np.arange(len(times)) - np.repeat(starts, counts)) / np.maximum(np.repeat(counts, counts) - 1, 1)
-        shape = 0.55 + 3.0 * (position - 0.55) ** 2 + 1.2 * np.exp(-position * 30)
-    return shape / shape.mean()
+        return shape / ((5 + 2 * 0.6) / 7)
+    _, starts, counts = np.unique(times // DAY_MS, return_index=True, return_counts=True)
+    position = (np.arange(len(times)) - np.repeat(starts, counts)) / np.maximum(np.repeat(counts, counts) - 1, 1)
+    shape = 0.55 + 3.0 * (position - 0.55) ** 2 + 1.2 * np.exp(-position * 30)
+    return shape / np.repeat(np.add.reduceat(shape, starts) / counts, counts)
 
 
-def _volatility(rng: np.random.Generator, count: int, interval: str) -> np.ndarray:
+def _volatility(slow: np.random.Generator, fast: np.random.Generator, count: int, interval: str) -> np.ndarray:
     """Return a log-variance that clusters: a slow regime of days plus a fast one of minutes."""
     memory = max(STEP_MS.get(interval, 30 * DAY_MS) / STEP_MS["1m"], 1.0)
-    slow = _autoregression(rng.standard_normal(count), 0.9995 ** min(memory, 60.0), deviation=0.7)
-    fast = _autoregression(rng.standard_normal(count), 0.97, deviation=0.5)
-    return slow + fast
+    regime = _autoregression(slow.standard_normal(count), 0.9995 ** min(memory, 60.0), deviation=0.7)
+    return regime + _autoregression(fast.standard_normal(count), 0.97, deviation=0.5)
 
 
 def _autoregression(noise: np.ndarray, phi: float, *, deviation: float) -> np.ndarray:
@@ -101,7 +102,13 @@ def _autoregression(noise: np.ndarray, phi: float, *, deviation: float) -> np.nd
 
 
 def _prices(
-    rng: np.random.Generator, moves: np.ndarray, gaps: np.ndarray, sigma: np.ndarray, level: float, decimals: int
+    up: np.random.Generator,
+    down: np.random.Generator,
+    moves: np.ndarray,
+    gaps: np.ndarray,
+    sigma: np.ndarray,
+    level: float,
+    decimals: int,
 ) -> dict[str, np.ndarray]:
     """Return open, high, low and close on ticks; each open is the close before it plus a gap."""
     scale = 10**decimals
@@ -109,8 +116,8 @@ def _prices(
     close = np.maximum(np.rint(np.exp(path) * scale), 5)
     opened = np.maximum(np.rint(np.exp(path - moves) * scale), 5)
     reach = sigma * close
-    high = np.maximum(opened, close) + np.rint(reach * np.abs(rng.normal(0.0, 0.6, len(moves))))
-    low = np.minimum(opened, close) - np.rint(reach * np.abs(rng.normal(0.0, 0.6, len(moves))))
+    high = np.maximum(opened, close) + np.rint(reach * np.abs(up.normal(0.0, 0.6, len(moves))))
+    low = np.minimum(opened, close) - np.rint(reach * np.abs(down.normal(0.0, 0.6, len(moves))))
     ticks = {"open": opened, "high": high, "low": np.maximum(low, 1), "close": close}
     return {name: values / scale for name, values in ticks.items()}
 

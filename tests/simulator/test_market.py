@@ -13,8 +13,10 @@ import polars as pl
 import pytest
 
 from tasks.errors import InputError
-from tasks.simulator.instruments import is_listed
-from tasks.simulator.market import AmbiguousSymbolError, Market, generated, replay, us_equities
+from tasks.simulator.generator import generate
+from tasks.simulator.instruments import instrument, is_listed
+from tasks.simulator.intervals import DAY_MS
+from tasks.simulator.market import AmbiguousSymbolError, Market, generated, milliseconds, replay, us_equities
 
 START, END = datetime(2025, 3, 1, tzinfo=UTC), datetime(2025, 3, 15, tzinfo=UTC)
 REAL_DATA = Path(__file__).parents[2].parent / "shared" / "data"
@@ -51,6 +53,19 @@ def test_another_seed_gives_another_market(market: Market) -> None:
     """The seed matters."""
     other = generated(seed=4, symbols=("BTCUSDT",), start=START, end=END)
     assert _text(other, "BTCUSDT") != _text(market, "BTCUSDT")
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ACME.US", "700.HK", "BU2609"])
+def test_a_later_end_changes_no_ended_day(symbol: str) -> None:
+    """What a process fetched yesterday is what another one finds there today, or a lake would hold two markets."""
+    start, day = milliseconds(START), milliseconds(END)
+    early, late = (
+        generate(instrument(symbol), seed=3, interval="1m", start_ms=start, end_ms=end)
+        for end in (day + DAY_MS // 5, day + 4 * DAY_MS)
+    )
+    ended = early.filter(pl.col("time") < day)
+    assert ended.height > 2_000
+    assert ended.equals(late.filter(pl.col("time") < day))
 
 
 def test_a_market_that_never_closes_has_every_minute(market: Market) -> None:
