@@ -19,21 +19,13 @@ from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.lifecycle import Event
 from tasks.orders.order import Fill, Order, OrderRequest, Side, Status
 from tasks.orders.states import Happening
-from tests.flows.trading_rig import SYMBOL, FaultyBroker, Rig, now, proposal, trading
+from tests.flows.trading_rig import SYMBOL, FaultyBroker, Rig, now, proposal, trading, waiting
 
 
 def events(rig: Rig, identifier: str, kind: Happening) -> int:
     """Count what happened to an order."""
     lines = (line.body() for line in rig.journal.lines(identifier) if line.kind == Kind.EVENT)
     return sum(one.kind is kind for one in lines)
-
-
-async def waiting(rig: Rig) -> str:
-    """Have an order wait at 99."""
-    await rig.until_state(TradingState.ACTIVE)
-    identifier = rig.desk.propose(proposal(limit=99))
-    await rig.until_status(identifier, Status.ACCEPTED)
-    return identifier
 
 
 async def test_a_working_order_works_on_after_a_restart(tmp_path: Path) -> None:

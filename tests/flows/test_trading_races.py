@@ -21,7 +21,7 @@ from tasks.journal.journal import Journal
 from tasks.orders.account import Market, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Fill, Side, Status
-from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading
+from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading, waiting
 
 
 class SetClock:
@@ -33,14 +33,6 @@ class SetClock:
     def __call__(self) -> datetime:
         """Return what it shows."""
         return now() + self.ahead
-
-
-async def waiting(rig: Rig) -> str:
-    """Have an order wait at 99."""
-    await rig.until_state(TradingState.ACTIVE)
-    identifier = rig.desk.propose(proposal(limit=99))
-    await rig.until_status(identifier, Status.ACCEPTED)
-    return identifier
 
 
 async def doubtful(rig: Rig) -> str:

@@ -217,6 +217,14 @@ class Rig:
         return [line.body() for line in self.journal.lines() if line.kind == kind]
 
 
+async def waiting(rig: Rig) -> str:
+    """Have an order wait at 99."""
+    await rig.until_state(TradingState.ACTIVE)
+    identifier = rig.desk.propose(proposal(limit=99))
+    await rig.until_status(identifier, Status.ACCEPTED)
+    return identifier
+
+
 def market_at(price: Decimal | None = Decimal(100)) -> Callable[[str], Market]:
     """Return a market that always knows its price."""
     return lambda symbol: Market(price, Decimal(0), period_price=price)
