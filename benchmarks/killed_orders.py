@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
 from tasks.broker.local import LocalBroker, LocalSettings
-from tasks.broker.port import BrokerOrder
+from tasks.broker.port import BrokerOrder, Recorded, on_disk
 from tasks.errors import ConfigurationError, DataError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
@@ -140,7 +140,7 @@ class KilledJournal(Journal):
 
     def __init__(self, path: Path, killer: Killer) -> None:
         super().__init__(path)
-        self._killer, self._recovered = killer, False
+        self._killer, self._recovered, self._creating = killer, False, False
 
     def _begin(self, entries: Sequence[Entry]) -> Any:
         assert self._database is not None
@@ -150,6 +150,8 @@ class KilledJournal(Journal):
 
     def _end(self) -> None:
         assert self._database is not None
+        if self._creating and self._killer.strikes("K1"):  # the request is being made meanwhile
+            self._killer.kill_within(self._killer.random.choice((0.0, 0.001)))
         super()._end()
         if self._killer.strikes("K15"):
             self._killer.kill_within(0.002)
@@ -157,8 +159,7 @@ class KilledJournal(Journal):
 
     def _write(self, lines: Any, draft: Any) -> None:
         super()._write(lines, draft)
-        if any(line.kind == Kind.CREATED for line in lines):
-            self._killer.passes("K1")
+        self._creating = any(line.kind == Kind.CREATED for line in lines)
         if not self._recovered:
             self._recovered = True
             self._killer.passes("recovery")
@@ -169,17 +170,26 @@ class KilledBroker(LocalBroker):
 
     killer: Killer
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order, unless this is the end."""
-        return await self._under_way(super().submit(request, sent_at))
+        leaving = asyncio.Event()
+
+        async def left() -> None:
+            await recorded()
+            leaving.set()
+
+        return await self._under_way(super().submit(request, sent_at, left), leaving)
 
     async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         """Cancel an order, unless this is the end."""
-        return await self._under_way(super().cancel(client_order_id, symbol))
+        leaving = asyncio.Event()
+        leaving.set()
+        return await self._under_way(super().cancel(client_order_id, symbol), leaving)
 
-    async def _under_way(self, call: Awaitable[BrokerOrder]) -> BrokerOrder:
+    async def _under_way(self, call: Awaitable[BrokerOrder], leaving: asyncio.Event) -> BrokerOrder:
         sending = asyncio.ensure_future(call)
         if self.killer.strikes("K3"):
+            await leaving.wait()
             for _ in range(self.killer.random.randrange(1, 6)):  # somewhere between the first byte and the last
                 await asyncio.sleep(0)
             self.killer.kill()

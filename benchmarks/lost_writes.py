@@ -29,7 +29,7 @@ from benchmarks.runner import Table
 from flows.trading import OrderDesk
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import BrokerOrder
+from tasks.broker.port import BrokerOrder, Recorded, on_disk
 from tasks.errors import DataError, DisagreementError
 from tasks.journal.journal import Connect, Journal
 from tasks.orders.account import Market
@@ -223,8 +223,9 @@ class Wire(PaperBroker):
 
     disk: Disk
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
-        """Place an order, of which the broker knows from here on."""
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
+        """Place an order, of which the broker knows from the moment it may leave."""
+        await recorded()
         self.disk.sent.add(request.client_order_id)
         return await super().submit(request, sent_at)
 

@@ -8,7 +8,7 @@ is put into one queue (halts and cancels first) and handled one after the other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
@@ -250,13 +250,14 @@ class OrderDesk:
             Entry(Kind.CREATED, identifier, request),
             Entry(Kind.RISK, identifier, {"verdict": verdict, "inputs": inputs}),
             event(identifier, happening, verdict.reason),
+            meanwhile=partial(self._send, request, now, proposal.decided_at) if verdict.passed else None,
         )
-        core.failpoint("K2")
         if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._core.steady()):
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
-        if verdict.passed:
-            self._parents.add(request)
-            self._doubts.submit(request, now, proposal.decided_at)
+
+    def _send(self, request: OrderRequest, now: datetime, decided_at: datetime, durable: Awaitable[None]) -> None:
+        self._parents.add(request)
+        self._doubts.submit(request, now, decided_at, durable=durable)
 
     async def _note(self, entries: tuple[Entry, ...]) -> None:
         await self._core.commit(*entries)

@@ -178,11 +178,21 @@ class Core:
                 if priority in _FIRST:
                     self._way.leave()
 
-    async def commit(self, *entries: Entry) -> list[Applied]:
-        """Write entries durably, then tell who follows; returns what they did to orders."""
+    async def commit(
+        self, *entries: Entry, meanwhile: Callable[[Awaitable[None]], None] | None = None
+    ) -> list[Applied]:
+        """Write entries durably, then tell who follows; returns what they did to orders.
+
+        Args:
+            entries: What to write.
+            meanwhile: Called once the disk is at it, with what tells when they are durable. Whoever waits for that goes
+                before those who are told.
+        """
         if not entries:
             return []
-        changes = await self.journal.commit(entries)
+        changes = await self.journal.commit(entries, meanwhile)
+        if meanwhile is not None:
+            await asyncio.sleep(0)
         at = self.clock()
         self.written.extend((at, entry) for entry in entries)
         done = [change.applied for change in changes if change.applied is not None]

@@ -9,14 +9,14 @@ until that one is dead too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from time import perf_counter
 
 from flows.trading_account import is_sending
 from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
-from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError
+from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError, Recorded
 from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.guarantees import Step, next_step
@@ -69,20 +69,27 @@ class Doubts:
         )
 
     def submit(
-        self, request: OrderRequest, sent_at: datetime, decided_at: datetime, *, before_s: float | None = None
+        self,
+        request: OrderRequest,
+        sent_at: datetime,
+        decided_at: datetime,
+        *,
+        before_s: float | None = None,
+        durable: Awaitable[None] | None = None,
     ) -> None:
-        """Send an order whose intent is committed.
+        """Send an order once its intent is durable; the request is made meanwhile.
 
         Args:
             request: What to send.
-            sent_at: When its intent was committed.
+            sent_at: The moment its deadline counts from.
             decided_at: When its signal was decided.
             before_s: When it was sent the time before, where it was.
+            durable: Tells when its intent is; None where it is already.
         """
         doubt = Doubt(self._core.steady(), decided_at, busy=True, before_s=before_s)
         self._core.doubts[request.client_order_id] = doubt
         self._sent(request)
-        self._core.spawn(self._submit(request, sent_at), first=True)
+        self._core.spawn(self._submit(request, sent_at, partial(self._recorded, doubt, durable)), first=True)
 
     async def recall(self) -> None:
         """Take up every order that an earlier process left without an answer, timed from its last intent to send."""
@@ -153,11 +160,18 @@ class Doubts:
         before_s = sent_s[-2] if len(sent_s) > 1 else None
         return Doubt(sent_s[-1], decided_at or sent[-1], before_s=before_s, refused=refused)
 
-    async def _submit(self, request: OrderRequest, sent_at: datetime) -> None:
+    async def _recorded(self, doubt: Doubt, durable: Awaitable[None] | None) -> None:
+        """Return once an order may leave. What it may take to have an effect counts from there."""
+        if durable is not None:
+            await durable
+            self._core.failpoint("K2")
+        doubt.sent_s = self._core.steady()
+
+    async def _submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded) -> None:
         core, began = self._core, perf_counter()
         try:
             async with asyncio.timeout(SUBMIT_TIMEOUT_S):
-                found = await core.broker.submit(request, sent_at)
+                found = await core.broker.submit(request, sent_at, recorded)
         except DefiniteRejection as error:
             happening, said = Happening.REJECTED, str(error)
         except NotSentError as error:

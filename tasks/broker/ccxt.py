@@ -30,8 +30,10 @@ from tasks.broker.port import (
     Features,
     NotSentError,
     OutcomeUnknownError,
+    Recorded,
     Report,
     ThrottledError,
+    on_disk,
 )
 from tasks.broker.rights import QUESTIONS, check_rights, read_rights
 from tasks.broker.unified import NONSENSE, exact, read_fill, read_order
@@ -114,12 +116,13 @@ class CcxtBroker:
         slowly_s = gate.pace_s(a_turn, _POLLING_SHARE) if gate is not None else 0.0
         self._poller = Poller(self, self._feed, clock=clock, poll_s=max(settings.poll_s, slowly_s))
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order, once. See `Broker.submit`."""
         await self._check_sendable(request)
         urgency = Urgency.RESOLVE if request.reduce_only else Urgency.ENTRY
         try:
             async with self._slot(urgency, f"submit {request.client_order_id}", patience_s=ENTRY_PATIENCE_S):
+                await recorded()
                 return await self._place(request, sent_at)
         except _IdInUseError as error:  # its slot is free again: a question that waits for one must not hold another
             with suppress(TransientError):

@@ -36,11 +36,13 @@ from tasks.broker.port import (
     Features,
     NotSentError,
     OutcomeUnknownError,
+    Recorded,
     Report,
     ThrottledError,
+    on_disk,
 )
 from tasks.broker.private import PrivateStream
-from tasks.broker.prompt import PromptRequest
+from tasks.broker.prompt import HeldBody, PromptRequest
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import ZERO, OrderRequest, TimeInForce
@@ -94,14 +96,15 @@ class LocalBroker:
         self._stream = PrivateStream(settings.url, settings.key, self._feed)
         self._http: aiohttp.ClientSession | None = None
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order, once. See `Broker.submit`."""
         identifier, window = request.client_order_id, timedelta(seconds=self._settings.deadline_s)
         if request.time_in_force not in _IN_FORCE:
             raise NotSentError(f"{identifier}: expected gtc, ioc or fok, found {request.time_in_force}: not sent")
         if self._clock() > sent_at + window:
             raise NotSentError(f"{identifier}: its deadline of {self._settings.deadline_s} s had passed: not sent")
-        return await self._act(Verb.PLACE, identifier, "POST", body=_payload(request, sent_at, window))
+        body = HeldBody(_payload(request, sent_at, window), recorded)
+        return await self._act(Verb.PLACE, identifier, "POST", body=body)
 
     async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         """Cancel an order. See `Broker.cancel`."""
@@ -155,10 +158,16 @@ class LocalBroker:
             await self._http.close()
 
     async def _act(
-        self, verb: Verb, identifier: str, method: str, *, body: object = None, query: Mapping[str, str] | None = None
+        self,
+        verb: Verb,
+        identifier: str,
+        method: str,
+        *,
+        body: HeldBody | None = None,
+        query: Mapping[str, str] | None = None,
     ) -> BrokerOrder:
         try:
-            answer = await self._request(method, "/v1/orders", body=body, query=query)
+            answer = await self._request(method, "/v1/orders", data=body, params=query)
         except (aiohttp.ClientError, OSError) as error:
             kind = NotSentError if never_left(error) else OutcomeUnknownError
             raise kind(f"{verb} {identifier}: {type(error).__name__}") from None
@@ -182,7 +191,7 @@ class LocalBroker:
         self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None
     ) -> Answer:
         try:
-            answer = await self._request(method, path, body=body, query=query)
+            answer = await self._request(method, path, json=body, params=query)
         except (aiohttp.ClientError, OSError) as error:
             raise TransientError(f"local market {path}: {type(error).__name__}") from None
         if answer.code in _KEY_CODES:
@@ -193,9 +202,7 @@ class LocalBroker:
             raise TransientError(f"local market {path}: {answer.message}")
         return answer
 
-    async def _request(
-        self, method: str, path: str, *, body: object = None, query: Mapping[str, str] | None = None
-    ) -> Answer:
+    async def _request(self, method: str, path: str, **what: Any) -> Answer:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 self._settings.url,
@@ -204,7 +211,7 @@ class LocalBroker:
                 request_class=PromptRequest,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        async with self._http.request(method, path, json=body, params=query, allow_redirects=False) as reply:
+        async with self._http.request(method, path, allow_redirects=False, **what) as reply:
             return read_answer(reply.status, await reply.read())
 
     async def _prices(self, symbols: list[str]) -> dict[str, Decimal]:

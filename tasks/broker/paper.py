@@ -42,7 +42,9 @@ from tasks.broker.port import (
     Features,
     NotSentError,
     OutcomeUnknownError,
+    Recorded,
     Report,
+    on_disk,
 )
 from tasks.broker.purse import Purse
 from tasks.errors import TransientError
@@ -87,8 +89,9 @@ class PaperBroker:
         for order in self._ledger.working():
             self._admit(order)
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order; the same client order id is answered with the same order for ever. See `Broker.submit`."""
+        await recorded()
         if self._broken:
             raise NotSentError(f"paper broker: its ledger failed ({self._broken}); mend the disk and start again")
         identifier, now = request.client_order_id, self._clock()

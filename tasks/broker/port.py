@@ -1,16 +1,18 @@
 """What a broker is to us: a few calls, a stream of reports, and an honest declaration of what it guarantees.
 
-Every adapter translates its broker's words into these; the manager knows nothing else. Two rules hold for each of them:
+Every adapter translates its broker's words into these; the manager knows nothing else. Three rules hold for each:
 
 * `submit` raises `DefiniteRejection` on positive evidence alone (a structured error of that one order, on the adapter's
   own list), `NotSentError` where not one byte can have left, and `OutcomeUnknownError` for everything else: timeouts,
   resets, 5xx, unreadable answers, 429 after the body was sent. Unknown is never rejection.
 * nothing is ever retried inside an adapter's `submit`.
+* `submit` is begun while the order's intent is on its way to the disk, and may prepare what it likes; before the first
+  byte leaves it awaits `recorded()`, which returns once the intent is there, and raises where it never will be.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -123,6 +125,14 @@ class Features:
     dead_man: bool = False
 
 
+#: Returns once an order's intent is on disk.
+Recorded = Callable[[], Awaitable[None]]
+
+
+async def on_disk() -> None:
+    """Return at once: the intent is on disk already."""
+
+
 class Broker(Protocol):
     """A broker account.
 
@@ -140,12 +150,13 @@ class Broker(Protocol):
     is_live: bool
     features: Features
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order, once, and return it as the broker then sees it.
 
         Args:
             request: What to place; its client order id goes along.
             sent_at: The moment the deadline of the request counts from.
+            recorded: Awaited before the first byte leaves.
 
         Raises:
             DefiniteRejection: Refused, on positive evidence.

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -107,11 +107,17 @@ class Journal:
             self._lock.close()
             self._lock = None
 
-    async def commit(self, entries: Sequence[Entry]) -> list[Change]:
+    async def commit(
+        self, entries: Sequence[Entry], meanwhile: Callable[[Awaitable[None]], None] | None = None
+    ) -> list[Change]:
         """Write entries durably and return what each did; only the disk is waited for in a thread of the journal's own.
 
         The statements before it run here: each of them gives up the interpreter, and in a thread would wait for it to
         come back, time and again, while ticks pour in.
+
+        Args:
+            entries: What to write.
+            meanwhile: Called once the disk is at it, with what tells when they are durable, or raises if never.
 
         Raises:
             DataError: The disk did not take them. Nothing was written, and the journal refuses everything from now on.
@@ -120,6 +126,8 @@ class Journal:
         async with self._turn:
             begun = self._begin(entries)
             durable = self._thread.do(self._end)
+            if meanwhile is not None:
+                meanwhile(durable)
             try:
                 await durable
             except asyncio.CancelledError:

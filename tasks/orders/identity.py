@@ -10,7 +10,7 @@ from tasks.errors import InputError
 #: Two characters of ours and 80 bits of hash: 18 characters of ``[a-z2-7]``, which every broker we know takes
 #: (Kraken's free text ends at 18).
 _PREFIX = "kh"
-_BITS_AS_CHARACTERS = 16
+_BYTES, _BITS_AS_CHARACTERS = 10, 16
 
 
 def client_order_id(account: str, strategy: str, signal_key: str, leg: str = "") -> str:
@@ -28,7 +28,7 @@ def client_order_id(account: str, strategy: str, signal_key: str, leg: str = "")
             f"client order id: expected account, strategy and signal key without control signs, found {parts}"
         )
     digest = hashlib.sha256("\x1f".join((*parts, leg)).encode()).digest()
-    return _PREFIX + base64.b32encode(digest).decode().lower()[:_BITS_AS_CHARACTERS]
+    return _PREFIX + base64.b32encode(digest[:_BYTES]).decode().lower()
 
 
 def is_ours(identifier: str) -> bool:

@@ -20,8 +20,10 @@ from tasks.broker.port import (
     DefiniteRejection,
     NotSentError,
     OutcomeUnknownError,
+    Recorded,
+    on_disk,
 )
-from tasks.errors import KlinehouseError, TransientError
+from tasks.errors import DataError, KlinehouseError, TransientError
 from tasks.orders.guarantees import IdempotencyClass
 from tasks.orders.identity import client_order_id
 from tasks.orders.order import TERMINAL, OrderRequest, OrderType, Side, Status, TimeInForce
@@ -73,9 +75,9 @@ class Rig:
             time_in_force=TimeInForce.GTC,
         )
 
-    async def submit(self, request: OrderRequest) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, recorded: Recorded = on_disk) -> BrokerOrder:
         """Submit now."""
-        return await self.broker.submit(request, datetime.now(UTC))
+        return await self.broker.submit(request, datetime.now(UTC), recorded)
 
     async def ended(self, request: OrderRequest) -> BrokerOrder:
         """Return an order once it has ended."""
@@ -131,6 +133,35 @@ class BrokerContract:
         account = await rig.broker.account()
         assert rig.symbol not in account.positions
         assert account.equity < equity
+
+    async def test_nothing_leaves_before_the_intent_is_on_disk(self, rig: Rig) -> None:
+        """However far the request is prepared, the broker knows nothing of it before, and has it after."""
+        waited_for, written, request = asyncio.Event(), asyncio.Event(), rig.resting("held")
+
+        async def recorded() -> None:
+            waited_for.set()
+            await written.wait()
+
+        placing = asyncio.create_task(rig.submit(request, recorded))
+        await asyncio.wait_for(waited_for.wait(), _PATIENCE_S)
+        for _ in range(3):  # each a way to the broker and back: time enough for a byte that does not wait
+            assert await rig.broker.query(request.client_order_id, rig.symbol) is None
+        assert await rig.broker.open_orders() == []
+        written.set()
+        assert (await asyncio.wait_for(placing, _PATIENCE_S)).status is Status.ACCEPTED
+        assert [one.client_order_id for one in await rig.broker.open_orders()] == [request.client_order_id]
+
+    async def test_nothing_leaves_where_the_intent_never_is_on_disk(self, rig: Rig) -> None:
+        """A disk that fails while the request is prepared ends it; the broker never hears of the order."""
+        request = rig.resting("lost")
+
+        async def recorded() -> None:
+            raise DataError("the disk took nothing")
+
+        with pytest.raises(KlinehouseError):
+            await rig.submit(request, recorded)
+        assert await rig.broker.query(request.client_order_id, rig.symbol) is None
+        assert await rig.broker.open_orders() == []
 
     async def test_reports_tell_every_fill(self, rig: Rig) -> None:
         """Whoever listened before the order was placed hears its fills, each with its own trade id, and its end."""

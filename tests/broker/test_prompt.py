@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tasks.broker.prompt import PromptRequest
+from tasks.broker.prompt import HeldBody, PromptRequest
 
 
 class Peer:
@@ -17,11 +17,13 @@ class Peer:
 
     def __init__(self) -> None:
         self.may_read = asyncio.Event()
+        self.heads: list[bytes] = []
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request after the other."""
         while head := await _head(reader):
+            self.heads.append(head)
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             await self.may_read.wait()
             body = await reader.readexactly(length)
@@ -93,3 +95,63 @@ async def test_a_request_that_waits_for_its_peer_can_be_cancelled(peer: Peer) ->
         peer.may_read.set()
         async with http.post(peer.url, data=b"again") as reply:
             assert await reply.read() == b"5"
+
+
+@pytest.mark.parametrize("request_class", [PromptRequest, aiohttp.ClientRequest])
+async def test_a_held_request_leaves_whole_when_it_may(peer: Peer, request_class: type[aiohttp.ClientRequest]) -> None:
+    """Neither head nor body leaves before, on a new connection and on one that was used; then both do at once."""
+    peer.may_read.set()
+    async with aiohttp.ClientSession(request_class=request_class) as http:
+        for turn in range(2):
+            waited_for, may_leave = asyncio.Event(), asyncio.Event()
+
+            async def until(waited_for: asyncio.Event = waited_for, may_leave: asyncio.Event = may_leave) -> None:
+                waited_for.set()
+                await may_leave.wait()
+
+            held = asyncio.create_task(_posted(http, peer, HeldBody({"a": 1}, until)))
+            await waited_for.wait()
+            assert await _posted(http, peer, b"1234567890") == b"10"  # a way there and back, beside it
+            assert len(peer.heads) == 2 * turn + 1
+            may_leave.set()
+            assert await held == b"7"
+            assert b"content-type: application/json" in peer.heads[-1].lower()
+
+
+async def test_a_held_request_that_may_never_leave_does_not(peer: Peer) -> None:
+    """What stops it is told, its connection ends, and the peer has heard nothing."""
+
+    async def until() -> None:
+        raise OSError("no disk")
+
+    peer.may_read.set()
+    async with aiohttp.ClientSession(request_class=PromptRequest) as http:
+        with pytest.raises(aiohttp.ClientError):
+            await _posted(http, peer, HeldBody({"a": 1}, until))
+        assert await _posted(http, peer, b"12") == b"2"
+    assert len(peer.heads) == 1
+
+
+async def test_a_held_request_that_is_given_up_does_not_leave_later(peer: Peer) -> None:
+    """A wait that is cancelled takes the request with it, whatever is allowed afterwards."""
+    waited_for, may_leave = asyncio.Event(), asyncio.Event()
+
+    async def until() -> None:
+        waited_for.set()
+        await may_leave.wait()
+
+    peer.may_read.set()
+    async with aiohttp.ClientSession(request_class=PromptRequest) as http:
+        held = asyncio.create_task(_posted(http, peer, HeldBody({"a": 1}, until)))
+        await waited_for.wait()
+        held.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await held
+        may_leave.set()
+        assert await _posted(http, peer, b"12") == b"2"
+    assert len(peer.heads) == 1
+
+
+async def _posted(http: aiohttp.ClientSession, peer: Peer, data: object) -> bytes:
+    async with http.post(peer.url, data=data) as reply:
+        return await reply.read()

@@ -15,7 +15,16 @@ from flows.trading import OrderDesk
 from flows.trading_proposal import Pace, Proposal
 from tasks.broker.matching import Terms
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection, Features, OutcomeUnknownError
+from tasks.broker.port import (
+    Account,
+    BrokerFill,
+    BrokerOrder,
+    DefiniteRejection,
+    Features,
+    OutcomeUnknownError,
+    Recorded,
+    on_disk,
+)
 from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
@@ -85,8 +94,9 @@ class FaultyBroker:
     name: str = "faulty"
     is_live: bool = False
 
-    async def submit(self, request: OrderRequest, sent_at: datetime) -> BrokerOrder:
+    async def submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded = on_disk) -> BrokerOrder:
         """Place an order, or lose it or its reply."""
+        await recorded()
         self.submits.append(request.client_order_id)
         if self.released is not None:
             await self.released.wait()
