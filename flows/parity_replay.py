@@ -33,7 +33,7 @@ from tasks.strategies.book_gate import BookGate, BookView
 
 ACCOUNT = "parity"
 #: What the desk does by itself takes real time; here it only has to notice what a step set off.
-_PACE = Pace(tick_s=0.05, recheck_s=0.05, reconcile_s=1e9, grace_s=1e9, skew_s=0.0, dead_man_s=0.0)
+_PACE = Pace(tick_s=0.05, recheck_s=0.05, reconcile_s=1e9, grace_s=1e9, skew_s=0.0, dead_man_s=0.0, rehearse_s=0.0)
 #: A sweep knows no limits: what it trades must pass unless the caller says otherwise.
 UNLIMITED = Limits(
     max_order_fraction=Decimal(10**6),

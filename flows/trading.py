@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from time import monotonic
 from typing import Any
 
+from msgspec.structs import replace
+
 from flows.trading_account import Exposure, last_minute, recent_orders, told_limits
 from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
-from flows.trading_core import Core, Doubt, Priority, event, log
+from flows.trading_core import Core, Doubt, Priority, log
 from flows.trading_day import CashBook, Days
+from flows.trading_decision import Decisions
 from flows.trading_doubt import Doubts
 from flows.trading_heartbeat import Heartbeat
 from flows.trading_parents import Parents
@@ -31,12 +33,10 @@ from tasks.broker.port import Account, Broker
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
-from tasks.orders.collar import capped
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
 from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Pending, Status
 from tasks.orders.risk import check
-from tasks.orders.states import Happening
 from tasks.stream.way import Way
 
 #: How long a stop waits for answers.
@@ -96,6 +96,7 @@ class OrderDesk:
         self._exposure = Exposure(limits, market)
         self._heartbeat = Heartbeat(self._core, self._pace.dead_man_s)
         self._parents = Parents(self._core.order, recent_orders(journal))
+        self._decisions = Decisions(self._core, self._exposure, self._parents, market=market, book=self.book)
         self._reports = Reports(self._core, halt=self._halt, price=self._price, lost=self._reconcile)
         self._doubts = Doubts(
             self._core,
@@ -203,7 +204,7 @@ class OrderDesk:
     async def _trade(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             consumer = group.create_task(self._core.consume(group))
-            beside = (self._reports.listen(), self._tick())
+            beside = (self._reports.listen(), self._tick(), self._rehearse())
             workers = [group.create_task(one) for one in beside]
             self._core.put(Priority.HALT, self._recover)
             await stop.wait()
@@ -230,29 +231,11 @@ class OrderDesk:
         if self._stopping:
             log.warning("proposal.dropped", client_order_id=identifier, reason="the desk is stopping")
             return
-        age_s, market = (now - proposal.decided_at).total_seconds(), self._market(request.symbol)
-        book, limits = self.book(), self._exposure.limits
-        if core.broker.features.immediate_limits:
-            request = capped(request, market, limits)
-        parent = self._parents.of(request, proposal.parent_quantity)
-        verdict = check(request, book, market, limits, now_s=self._core.steady(), signal_age_s=age_s, parent=parent)
-        verdict = proposal.judged(verdict, request, book)
+        decided = self._decisions.decide(request, proposal, now)
+        verdict, sending = decided.verdict, partial(self._send, decided.request, now, proposal.decided_at)
         core.failpoint("K0")
-        happening = Happening.SUBMIT_INTENDED if verdict.passed else Happening.RISK_DENIED
-        inputs = {
-            "market": market,
-            "state": book.state,
-            "equity": book.equity,
-            "position": book.positions.get(request.symbol),
-        }
-        await core.commit(
-            Entry(Kind.SIGNAL, identifier, proposal.signal()),
-            Entry(Kind.CREATED, identifier, request),
-            Entry(Kind.RISK, identifier, {"verdict": verdict, "inputs": inputs}),
-            event(identifier, happening, verdict.reason),
-            meanwhile=partial(self._send, request, now, proposal.decided_at) if verdict.passed else None,
-        )
-        if verdict.refused_by == "order_rate" and self._exposure.ran_away(self._core.steady()):
+        await core.commit(*decided.entries, meanwhile=sending if verdict.passed else None)
+        if verdict.refused_by == "order_rate" and self._exposure.ran_away(core.steady()):
             await self._halt("a strategy kept asking for more orders than the rate limits allow")
 
     def _send(self, request: OrderRequest, now: datetime, decided_at: datetime, durable: Awaitable[None]) -> None:
@@ -353,6 +336,11 @@ class OrderDesk:
             if not self._ticking:
                 self._ticking = True
                 self._core.put(Priority.TICK, self._look_after)
+
+    async def _rehearse(self) -> None:
+        while self._pace.rehearse_s:
+            await asyncio.sleep(self._pace.rehearse_s)
+            self._decisions.rehearse()
 
     async def _look_after(self) -> None:
         self._ticking = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+
+from msgspec import Struct, field
 
 from flows.trading_agreement import GRACE_S
 from tasks.errors import InputError
@@ -19,8 +21,7 @@ from tasks.orders.risk import reduces
 BOOK_GATE = "book_gate"
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
+class Proposal(Struct, frozen=True):
     """An order that a strategy wants.
 
     Attributes:
@@ -107,6 +108,7 @@ class Pace:
         grace_s: How long positions may differ before trading halts.
         skew_s: How far our clock and the broker's may be apart.
         dead_man_s: After how long without a sign of life the broker cancels everything, where it can; 0 for never.
+        rehearse_s: How often an order's way is gone without an order, so that one finds it quick; 0 for never.
     """
 
     tick_s: float = 0.25
@@ -115,3 +117,4 @@ class Pace:
     grace_s: float = GRACE_S
     skew_s: float = 1.0
     dead_man_s: float = 60.0
+    rehearse_s: float = 0.02

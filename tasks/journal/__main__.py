@@ -7,7 +7,6 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
@@ -72,7 +71,7 @@ def _verify(database: sqlite3.Connection, name: str) -> None:
 
 def _export(database: sqlite3.Connection) -> None:
     for line in read_lines(database):
-        fields = asdict(line) | {"payload": msgspec.Raw(line.payload), "hash": line.hash.hex()}
+        fields = msgspec.structs.asdict(line) | {"payload": msgspec.Raw(line.payload), "hash": line.hash.hex()}
         sys.stdout.buffer.write(encode(fields) + b"\n")
 
 

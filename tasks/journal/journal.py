@@ -14,11 +14,13 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 from tasks.errors import ConfigurationError, DataError
 from tasks.journal.disk import DiskThread
@@ -26,6 +28,7 @@ from tasks.journal.entries import FIRST_HASH, Entry, Kind, Line, chain, encode
 from tasks.journal.reading import COLUMNS, SCHEMA_VERSION, read_head, read_last, read_lines, recover
 from tasks.journal.state import Change, Draft, State
 
+_INSERT_LINE = f"INSERT INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  (constants)
 _PRAGMAS = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
 
 #: Opens a database for the journal; in autocommit, and for use by one thread after the other.
@@ -37,9 +40,8 @@ def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A transaction that is written and not yet durable."""
+class _Begun(Struct, frozen=True):
+    """A transaction that is not yet durable."""
 
     draft: Draft
     changes: list[Change]
@@ -148,13 +150,16 @@ class Journal:
             raise DataError(
                 f"journal {self.path.name}: expected an open journal, found {self._broken or 'a closed one'}"
             )
-        draft = Draft(self.state)
-        changes = [draft.take(entry) for entry in entries]
-        lines = self._lines(entries)
+        begun = self._prepare(entries)
         with self._undoing(self._database):
             self._database.execute("BEGIN IMMEDIATE")
-            self._write(lines, draft)
-        return _Begun(draft, changes, lines)
+            self._write(begun.lines, begun.draft)
+        return begun
+
+    def _prepare(self, entries: Sequence[Entry]) -> _Begun:
+        draft = Draft(self.state)
+        changes = [draft.take(entry) for entry in entries]
+        return _Begun(draft, changes, self._lines(entries))
 
     def _end(self) -> None:
         """Make the transaction durable."""
@@ -184,6 +189,10 @@ class Journal:
                 f"journal {self.path.name}: could not be written ({error}); nothing was, no order may be sent; "
                 "mend the disk and start again"
             ) from error
+
+    def rehearse(self, entries: Sequence[Entry]) -> None:
+        """Do what `commit` does before it touches the database, and forget it."""
+        self._prepare(entries)
 
     def lines(self, client_order_id: str | None = None, *, after: int = 0) -> Iterator[Line]:
         """Yield lines in order: all of them after one, or those of one order."""
@@ -245,24 +254,18 @@ class Journal:
     def _write(self, lines: Sequence[Line], draft: Draft) -> None:
         database = self._database
         assert database is not None  # noqa: S101
-        orders, positions, signals, trades, _ = draft.changes()
-        rows: dict[str, list[Any]] = {
-            f"INTO journal ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)": [
-                (one.seq, one.epoch, one.wall_ns, one.mono_ns, one.client_order_id, one.kind, one.payload, one.hash)
-                for one in lines
-            ],
-            "INTO signals VALUES (?, ?)": list(signals.items()),
-            "INTO fills VALUES (?, ?, ?, ?)": [(*key, owner) for key, owner in trades.items()],
-            "OR REPLACE INTO orders VALUES (?, ?, ?)": [
-                (key, order.status.value, encode(order)) for key, order in orders.items()
-            ],
-            "OR REPLACE INTO positions VALUES (?, ?, ?)": [
-                (*key, str(quantity)) for key, quantity in positions.items()
-            ],
-        }
-        for where, found in rows.items():
-            if found:
-                database.executemany(f"INSERT {where}", found)
+        database.executemany(_INSERT_LINE, map(astuple, lines))
+        if draft.signals:
+            database.executemany("INSERT INTO signals VALUES (?, ?)", draft.signals.items())
+        if draft.trades:
+            fills = ((*key, owner) for key, owner in draft.trades.items())
+            database.executemany("INSERT INTO fills VALUES (?, ?, ?, ?)", fills)
+        if draft.orders:
+            orders = ((key, order.status.value, encode(order)) for key, order in draft.orders.items())
+            database.executemany("INSERT OR REPLACE INTO orders VALUES (?, ?, ?)", orders)
+        if draft.positions:
+            positions = ((*key, str(quantity)) for key, quantity in draft.positions.items())
+            database.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", positions)
         if lines:
             head = (lines[-1].seq, lines[-1].hash, self.epoch, SCHEMA_VERSION)
             database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", head)

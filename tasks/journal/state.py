@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from tasks.errors import InputError
 from tasks.journal.entries import Entry, Kind, Line
@@ -15,9 +16,11 @@ from tasks.orders.lifecycle import Applied, Event, apply
 from tasks.orders.order import ZERO, Fill, Order, OrderRequest
 from tasks.orders.position import effect
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
-@dataclass(frozen=True, slots=True)
-class Change:
+
+class Change(Struct, frozen=True):
     """What one entry did to the state.
 
     Attributes:
@@ -57,11 +60,11 @@ class State:
         money: By account.
     """
 
-    orders: MutableMapping[str, Order] = field(default_factory=dict)
-    positions: MutableMapping[tuple[str, str], Decimal] = field(default_factory=dict)
-    signals: MutableMapping[str, str] = field(default_factory=dict)
-    trades: MutableMapping[tuple[str, str, str], str] = field(default_factory=dict)
-    money: MutableMapping[str, Money] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
+    positions: dict[tuple[str, str], Decimal] = field(default_factory=dict)
+    signals: dict[str, str] = field(default_factory=dict)
+    trades: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    money: dict[str, Money] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Change:
         """Apply an entry and return what it did.
@@ -141,28 +144,44 @@ class State:
             self.trades[(*key, fill.trade_id)] = request.client_order_id
 
 
+class _New(dict[_K, _V]):
+    """What is new on top of a dictionary: asking for a key finds both, going through it finds what is new alone.
+
+    No value is None.
+    """
+
+    def __init__(self, base: dict[_K, _V]) -> None:
+        super().__init__()
+        self._base = base
+
+    def __missing__(self, key: _K) -> _V:
+        return self._base[key]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self._base
+
+    def get(self, key: _K, default: Any = None) -> Any:
+        """Return what is new, else what was there."""
+        new = super().get(key)
+        return self._base.get(key, default) if new is None else new
+
+
 class Draft(State):
-    """Changes on top of a state, which stays as it is until they are kept."""
+    """Changes on top of a state, which stays as it is until they are kept; each part holds what is new alone."""
 
     def __init__(self, base: State) -> None:
         self._base = base
-        super().__init__(
-            ChainMap({}, base.orders),  # type: ignore[arg-type]
-            ChainMap({}, base.positions),  # type: ignore[arg-type]
-            ChainMap({}, base.signals),  # type: ignore[arg-type]
-            ChainMap({}, base.trades),  # type: ignore[arg-type]
-            ChainMap({}, base.money),  # type: ignore[arg-type]
-        )
-
-    def changes(self) -> tuple[dict[Any, Any], ...]:
-        """Return what is new: orders, positions, signals, trades, money."""
-        return tuple(part.maps[0] for part in _parts(self))
+        self.orders = _New(base.orders)
+        self.positions = _New(base.positions)
+        self.signals = _New(base.signals)
+        self.trades = _New(base.trades)
+        self.money = _New(base.money)
 
     def keep(self) -> None:
         """Put the changes into the state."""
-        for part, new in zip(_parts(self._base), self.changes(), strict=True):
-            part.update(new)
-
-
-def _parts(state: State) -> tuple[Any, ...]:
-    return state.orders, state.positions, state.signals, state.trades, state.money
+        base = self._base
+        base.orders.update(self.orders)
+        base.positions.update(self.positions)
+        base.signals.update(self.signals)
+        base.trades.update(self.trades)
+        base.money.update(self.money)

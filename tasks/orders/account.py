@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from enum import StrEnum
 
+from msgspec import Struct
+
 from tasks.errors import InputError
 from tasks.orders.order import ZERO, Order
 
@@ -85,8 +87,7 @@ class Limits:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@dataclass(frozen=True, slots=True)
-class Market:
+class Market(Struct, frozen=True):
     """What is known of a symbol at the moment of deciding.
 
     Attributes:
@@ -110,8 +111,7 @@ class Market:
     period_price: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(Struct, frozen=True):
     """The decision that one or several orders carry out.
 
     Attributes:
@@ -123,8 +123,7 @@ class Parent:
     taken: Decimal = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Book:
+class Book(Struct, frozen=True):
     """The account at the moment of deciding.
 
     Attributes:
@@ -150,8 +149,7 @@ class Book:
     losses_in_a_row: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """What risk says, for the journal: every control that was asked, and the first that refused."""
 
     passed: bool

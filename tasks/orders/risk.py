@@ -9,8 +9,9 @@ switch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec import Struct
 
 from tasks.orders.account import Book, Limits, Market, Parent, TradingState, Verdict
 from tasks.orders.order import TERMINAL, ZERO, Order, OrderRequest, OrderType, Side, Status
@@ -75,8 +76,7 @@ def worst_cases(book: Book) -> dict[str, Decimal]:
     return {s: max(abs(most.get(s, ZERO)), abs(least.get(s, ZERO))) for s in most | least}
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Struct, frozen=True):
     request: OrderRequest
     book: Book
     market: Market

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from flows.live_clock import LiveClock
@@ -63,7 +63,7 @@ async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeyp
             await until(lambda: trading.price("BTCUSDT") is not None, lambda: "a book came")
             limit = round((trading.price("BTCUSDT") or Decimal(0)) * Decimal("0.99"), 1)
             wish = Proposal("test", "BTCUSDT", Side.BUY, Decimal("0.001"), "rest", wall_now())
-            wish = replace(wish, order_type=OrderType.LIMIT, limit_price=limit, time_in_force=TimeInForce.GTC)
+            wish = structs.replace(wish, order_type=OrderType.LIMIT, limit_price=limit, time_in_force=TimeInForce.GTC)
             name = trading.propose(wish)
             await until(lambda: name in orders and orders[name].status is Status.ACCEPTED, lambda: "the order waits")
             breaks.set()

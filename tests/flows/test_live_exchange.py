@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ccxt.async_support as ccxt
 import pytest
+from msgspec import structs
 from pydantic import SecretStr
 
 from flows.live_account import open_account
@@ -153,7 +154,7 @@ def _resting(wish: Proposal, price: Decimal | None) -> Proposal:
     assert price is not None
     below = (price * Decimal("0.985")).quantize(Decimal("0.1"))
     order = {"order_type": OrderType.LIMIT, "limit_price": below, "time_in_force": TimeInForce.GTC}
-    return dataclasses.replace(wish, signal_key="below", decided_at=wall_now(), **order)
+    return structs.replace(wish, signal_key="below", decided_at=wall_now(), **order)
 
 
 async def _until(condition) -> None:

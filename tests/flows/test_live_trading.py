@@ -9,12 +9,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 
 from flows import status_trading
@@ -249,7 +249,9 @@ async def test_a_gated_entry_is_on_record_with_what_the_book_said(tmp_path: Path
     evidence = {"bar": {"close": 101.5}, "book": BookView.of((99.0, 3.0), (101.0, 2.0), 0.1)}
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        identifier = rig.trading.propose(replace(proposal(1), objection="expected a calm book", evidence=evidence))
+        identifier = rig.trading.propose(
+            structs.replace(proposal(1), objection="expected a calm book", evidence=evidence)
+        )
         await rig.until(lambda: status(rig, identifier) is Status.DENIED, "the gate denies")
     told = "\n".join(story(identifier, tmp_path))
     assert "refused by book_gate: expected a calm book" in told
@@ -284,10 +286,10 @@ async def test_an_exit_never_opens_a_position(tmp_path: Path) -> None:
     """A closing order that nothing is left for, or that another is on its way for, is denied."""
     async with trading(tmp_path) as rig:
         await filled(rig)
-        first = rig.trading.propose(replace(proposal(2, Side.SELL, limit=101), closes=True))
+        first = rig.trading.propose(structs.replace(proposal(2, Side.SELL, limit=101), closes=True))
         await rig.until(lambda: status(rig, first) is Status.ACCEPTED, "the exit waits")
         assert not rig.trading.may_close(SYMBOL)
-        second = rig.trading.propose(replace(proposal(3, Side.SELL), closes=True))
+        second = rig.trading.propose(structs.replace(proposal(3, Side.SELL), closes=True))
         await rig.until(lambda: status(rig, second) is Status.DENIED, "the second exit is denied")
         assert rig.trading.position(SYMBOL) == 1
 
@@ -301,13 +303,13 @@ async def test_the_rest_of_an_exit_may_be_sent_once_it_ended(tmp_path: Path) -> 
             identifier = rig.trading.propose(proposal(number, quantity="8"))
             await rig.until(lambda name=identifier: status(rig, name) is Status.FILLED, "eight are bought")
         rig.quote()
-        leaving = rig.trading.propose(replace(proposal(3, Side.SELL, quantity="16"), closes=True))
+        leaving = rig.trading.propose(structs.replace(proposal(3, Side.SELL, quantity="16"), closes=True))
         await rig.until(lambda: status(rig, leaving) in TERMINAL, "the book had ten of them")
         assert rig.trading.position(SYMBOL) == 6
         assert rig.trading.may_close(SYMBOL)
         assert rig.account.paper is not None
         rig.account.paper.halt(SYMBOL)
-        refused = rig.trading.propose(replace(proposal(4, Side.SELL, quantity="6"), closes=True))
+        refused = rig.trading.propose(structs.replace(proposal(4, Side.SELL, quantity="6"), closes=True))
         await rig.until(lambda: status(rig, refused) is Status.REJECTED, "the broker refuses")
         assert not rig.trading.may_close(SYMBOL)
 

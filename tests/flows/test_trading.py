@@ -9,11 +9,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tasks.broker.port import Features
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
-from tasks.orders.account import Limits, TradingState
+from tasks.orders.account import Limits, Market, TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import OrderType, Side, Status
 from tests.flows.trading_rig import LIMITS, QUICK, SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading
@@ -67,6 +68,26 @@ async def test_the_same_signal_is_the_same_order(tmp_path: Path) -> None:
         await bought(rig, 2)
         assert rig.broker.submits == [rig.desk.propose(proposal(2))]
         assert rig.journal.state.positions == {("paper", SYMBOL): Decimal(2)}
+
+
+async def test_a_rehearsal_leaves_nothing_behind(tmp_path: Path) -> None:
+    """However often an order's way is gone without one: no line, no order, no signal taken, no rate used up."""
+    looks, known = [0], market_at()
+
+    def market(symbol: str) -> Market:
+        looks[0] += 1
+        return known(symbol)
+
+    pace, limits = replace(QUICK, tick_s=60.0, reconcile_s=60.0, rehearse_s=0.001), replace(LIMITS, orders_per_minute=2)
+    async with trading(tmp_path, market=market, pace=pace, limits=limits) as rig:
+        identifier = await bought(rig)
+        await rig.until(lambda: rig.desk._core.is_idle, "nothing waits")
+        lines, before = rig.kinds(), looks[0]
+        await rig.until(lambda: looks[0] > before + 20, "it is rehearsed")
+        assert rig.kinds() == lines
+        assert list(rig.journal.state.orders) == [identifier]
+        await bought(rig, 2)
+        assert len(rig.broker.submits) == 2
 
 
 async def test_a_rejection_is_final(tmp_path: Path) -> None:
@@ -393,15 +414,17 @@ async def test_a_market_order_goes_with_a_price_it_cannot_run_beyond(tmp_path: P
 
 async def test_orders_of_a_signal_never_exceed_it(tmp_path: Path) -> None:
     """Cut into parts a signal buys what it asked for and no more, also when a restart lies between the parts."""
-    parts = [replace(proposal(quantity="0.6"), leg=leg, parent_quantity=Decimal(1)) for leg in ("a", "b", "c", "d")]
+    parts = [
+        structs.replace(proposal(quantity="0.6"), leg=leg, parent_quantity=Decimal(1)) for leg in ("a", "b", "c", "d")
+    ]
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
         await rig.until_status(rig.desk.propose(parts[0]), Status.FILLED)
         await rig.until_status(rig.desk.propose(parts[1]), Status.DENIED)
-        await rig.until_status(rig.desk.propose(replace(parts[2], quantity=Decimal("0.4"))), Status.FILLED)
+        await rig.until_status(rig.desk.propose(structs.replace(parts[2], quantity=Decimal("0.4"))), Status.FILLED)
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        denied = rig.desk.propose(replace(parts[3], quantity=Decimal("0.1")))
+        denied = rig.desk.propose(structs.replace(parts[3], quantity=Decimal("0.1")))
         await rig.until_status(denied, Status.DENIED)
         assert "one signal" in rig.order(denied).reason
 

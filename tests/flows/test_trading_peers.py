@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tasks.broker.port import Connected, DefiniteRejection
 from tasks.errors import DataError
@@ -127,7 +128,7 @@ async def test_orders_of_one_moment_are_orders_of_their_own(tmp_path: Path) -> N
         await rig.until_state(TradingState.ACTIVE)
         moment, ids = now(), []
         for number in range(4):
-            ids.append(rig.desk.propose(replace(proposal(number), decided_at=moment)))
+            ids.append(rig.desk.propose(structs.replace(proposal(number), decided_at=moment)))
             await rig.until_status(ids[-1], Status.FILLED)
         assert rig.broker.submits == ids
         assert len(set(ids)) == 4

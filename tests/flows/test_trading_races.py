@@ -186,7 +186,7 @@ async def test_rates_survive_a_restart_and_a_clock_that_is_set(tmp_path: Path) -
         await rig.until_state(TradingState.ACTIVE)
         await rig.until_status(rig.desk.propose(proposal(2)), Status.FILLED)
         clock.ahead = timedelta(seconds=61)
-        denied = rig.desk.propose(replace(proposal(3), decided_at=clock()))
+        denied = rig.desk.propose(structs.replace(proposal(3), decided_at=clock()))
         await rig.until_status(denied, Status.DENIED)
         assert "orders of test a minute" in rig.order(denied).reason
 
@@ -225,14 +225,16 @@ async def test_a_signal_of_another_time_is_not_acted_on(tmp_path: Path) -> None:
     """Where the clock was put back by an hour, signals of before are from the future: their age is not known."""
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        denied = rig.desk.propose(replace(proposal(), decided_at=now() + timedelta(hours=1)))
+        denied = rig.desk.propose(structs.replace(proposal(), decided_at=now() + timedelta(hours=1)))
         await rig.until_status(denied, Status.DENIED)
         assert "expected a signal" in rig.order(denied).reason
 
 
 async def test_what_was_denied_is_no_measure_after_a_restart(tmp_path: Path) -> None:
     """A signal's part that risk denied sets no quantity for its other parts, neither at once nor after a restart."""
-    parts = [replace(proposal(quantity=quantity), leg=leg) for leg, quantity in (("a", "50"), ("b", "1"), ("c", "2"))]
+    parts = [
+        structs.replace(proposal(quantity=quantity), leg=leg) for leg, quantity in (("a", "50"), ("b", "1"), ("c", "2"))
+    ]
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
         await rig.until_status(rig.desk.propose(parts[0]), Status.DENIED)
@@ -249,9 +251,9 @@ async def test_two_names_of_one_signal_end_no_desk(tmp_path: Path) -> None:
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
         with pytest.raises(InputError, match="without"):
-            rig.desk.propose(replace(proposal(), strategy="test|bar 1", signal_key="x"))
+            rig.desk.propose(structs.replace(proposal(), strategy="test|bar 1", signal_key="x"))
         with pytest.raises(InputError, match="without"):
-            rig.desk.propose(replace(proposal(), leg="a|b"))
+            rig.desk.propose(structs.replace(proposal(), leg="a|b"))
 
 
 async def test_a_question_that_hangs_stops_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +312,7 @@ async def test_evidence_of_any_kind_is_written_down(tmp_path: Path) -> None:
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
         evidence = {"view": np.float64(1.5), "why": tmp_path, "seen": np.bool_(True)}
-        await rig.until_status(rig.desk.propose(replace(proposal(), evidence=evidence)), Status.FILLED)
+        await rig.until_status(rig.desk.propose(structs.replace(proposal(), evidence=evidence)), Status.FILLED)
         (signal,) = rig.bodies(Kind.SIGNAL)
         assert (signal["view"], signal["why"], signal["seen"]) == (1.5, str(tmp_path), True)
 
