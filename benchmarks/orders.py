@@ -17,13 +17,14 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import structlog
 from pydantic import SecretStr
@@ -33,6 +34,7 @@ from benchmarks.killed_orders import LIMITS
 from benchmarks.orders_market import SIGNAL, Wire, send_ticks, take_orders, wire
 from benchmarks.runner import Table
 from flows.trading import OrderDesk
+from flows.trading_process import kept_awake
 from flows.trading_proposal import Proposal
 from tasks.broker.local import LocalBroker, LocalSettings
 from tasks.journal.journal import Journal
@@ -181,31 +183,43 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def _taken(measure: Callable[[Wire, Wire, Path], Coroutine[Any, Any, list[float]]]) -> list[float]:
+    with (
+        wire(send_ticks, SYMBOLS) as sender,
+        wire(take_orders, tuple(SYMBOLS)) as market,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        return asyncio.run(measure(sender, market, Path(folder)))
+
+
 def main() -> None:
     """Print the table; exit 1 where a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20.0, help="of ticks at full rate (default: %(default)s)")
     parser.add_argument("--lines", type=int, default=1_000_000, help="of the journal (default: %(default)s)")
+    parser.add_argument("--awake", action="store_true", help="once more with KLINEHOUSE_KEEP_AWAKE, and the ratio")
     parser.add_argument("--open", type=int, default=10_000, help="orders open in it (default: %(default)s)")
     arguments = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     table = Table("Orders")
+    ticks = partial(tick_to_order_ms, seconds=arguments.seconds)
+    usual = 0.0
     for name, measure, median, worst in (
-        ("tick to order", partial(tick_to_order_ms, seconds=arguments.seconds), 2.5, 10.0),
+        ("tick to order", ticks, 2.5, 10.0),
         ("cancel dispatch", cancels_ms, None, 5.0),
     ):
-        with (
-            wire(send_ticks, SYMBOLS) as sender,
-            wire(take_orders, tuple(SYMBOLS)) as market,
-            tempfile.TemporaryDirectory() as folder,
-        ):
-            taken = asyncio.run(measure(sender, market, Path(folder)))
+        taken = _taken(measure)
         p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+        usual = usual or p50
         at = f"{RATE:,} messages a second" if median else f"{QUEUED:,} ticks queued"
         table.figure(
             f"{name} p50, {at}", p50, at_most=median, unit=" ms", detail=f"{len(taken)} orders, journal synced"
         )
         table.figure(f"{name} p99, {at}", p99, at_most=worst, unit=" ms", detail=f"worst {max(taken):.2f} ms")
+    if arguments.awake:
+        with kept_awake():
+            awake = statistics.median(_taken(ticks))
+        table.figure("tick to order p50, processors kept awake", awake, unit=" ms", detail=f"{awake / usual:.2f} of it")
     measure_journal(table, arguments.lines, arguments.open)
     table.finish()
 

@@ -15,7 +15,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +40,7 @@ from flows.live_vendor import open_live_vendor
 from flows.parameters import BlockName, IntervalName, Symbols, check_strategy
 from flows.settings import load
 from flows.tidy import remember_live_run
+from flows.trading_process import kept_awake
 from tasks.errors import ConfigurationError
 from tasks.strategies.book_gate import BookGate
 from tasks.strategies.registry import names as strategy_names
@@ -129,7 +130,8 @@ async def live(
     check_plan(plan, settings)
     if strategy:
         check_strategy(strategy)
-    with single_instance(lock_path(settings.state_dir)), stopped_by_signals(stop), switch.on_signal():
+    awake = kept_awake() if settings.keep_awake else nullcontext()
+    with single_instance(lock_path(settings.state_dir)), stopped_by_signals(stop), switch.on_signal(), awake:
         remember_live_run(settings.state_dir)
         async with (
             open_account(settings, plan, symbols) as account,

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     plan: Plan = Field("free", description="The vendor's plan: sets requests a minute and the reach of history.")
 
     control_port: int = Field(8780, ge=0, le=65535, description="Loopback port of the live flow's page; 0 picks one.")
+    keep_awake: bool = Field(
+        False,
+        description="Whether a live run keeps the processors from sleeping (Linux, write access to "
+        "/dev/cpu_dma_latency): orders leave sooner, at the price of power.",
+    )
     redis_url: SecretStr | None = Field(None, description="Redis that the live state is mirrored to; none by default.")
 
     market_speed: float = Field(
