@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -79,8 +79,9 @@ def plan(
         for year, ranges in years.items():
             listed, settled = began.get(symbol), min(as_of, ranges[-1][1])
             rules = (market.calendar, suite_version(market.thresholds))
-            # the year before too: its last bar is what the first one is compared with
-            paths = [known.get((symbol, near), "") for near in (year - 1, year)]
+            # a decade lies in the files of ten years; the year before's last bar is what the first one is compared with
+            last_year = (ranges[-1][1] - timedelta(microseconds=1)).year
+            paths = [known.get((symbol, near), "") for near in range(year - 1, last_year + 1)]
             parts = [paths, ranges, listed, settled, rules]
             mark = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
             chunks.append(Chunk(symbol, length, tuple(ranges), market, listed, mark))

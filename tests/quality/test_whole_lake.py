@@ -112,6 +112,17 @@ def test_only_the_changed_partition_is_judged_again(lake: Lake, make_bars: Make)
     assert set(_statuses(lake).values()) == {"pass"}
 
 
+def test_a_bar_revised_in_the_middle_of_a_decade_is_judged_again(lake: Lake, make_bars: Make) -> None:
+    """Daily bars are judged by the decade and stored by the year: a revision in any of its years is noticed."""
+    start, end, day = datetime(2012, 1, 1, tzinfo=UTC), datetime(2016, 1, 1, tzinfo=UTC), timedelta(days=1)
+    bars = make_bars((end - start) // day, start=start, step=day)
+    lake.write_bars(bars, symbol="S0", interval="1d", start=start, end=end)
+    assert check_lake(lake, "1d").passed == 1
+    broken = bars[900:901].with_columns(low=pl.lit(-1.0))
+    lake.write_bars(broken, symbol="S0", interval="1d", start=start, end=end)
+    assert len(check_lake(lake, "1d").rejected) == 1
+
+
 def test_a_jump_at_the_edge_of_two_partitions_is_seen_by_both_tiers(lake: Lake, make_bars: Make) -> None:
     """February opens half above January's close: its first bar is compared with the bar before it."""
     prices = ("open", "high", "low", "close", "quote_volume")
