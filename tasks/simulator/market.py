@@ -134,7 +134,7 @@ def generated(
         price_decimals, lot_decimals = _DECIMALS[instrument(name).type]
         item = instrument(name, price_decimals=price_decimals, lot_decimals=lot_decimals)
         frame = generate(item, seed=seed, interval=base, start_ms=start_ms, end_ms=end_ms)
-        listed[item] = Series(frame, base)
+        listed[item] = Series(frame, base, end_ms)
     return Market(listed, lambda: end_ms)
 
 

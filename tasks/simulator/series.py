@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import polars as pl
 
@@ -65,17 +63,23 @@ class Bars:
 
 
 class Series:
-    """One instrument's bars: the base interval as given, longer ones built from it when first asked for."""
+    """One instrument's bars: the base interval as given, longer ones built from it when first asked for.
 
-    def __init__(self, frame: pl.DataFrame, base: str) -> None:
+    Args:
+        frame: The base bars.
+        base: Their interval.
+        until_ms: Up to when everything that traded is in them, where that is later than the last bar's close: a market
+            that is shut for the weekend has had its whole Friday.
+
+    Attributes:
+        end_ms: Up to when everything that traded is known; no longer bar that ends later is complete.
+    """
+
+    def __init__(self, frame: pl.DataFrame, base: str, until_ms: int = 0) -> None:
+        bars = Bars(frame, base)
         self.base = base
-        self._by_interval = {base: Bars(frame, base)}
-
-    @cached_property
-    def end_ms(self) -> int:
-        """The instant at which the last base bar is complete."""
-        closes = self.bars(self.base).closes
-        return int(closes[-1]) if len(closes) else 0
+        self.end_ms = max([until_ms, *bars.closes[-1:].tolist()])
+        self._by_interval = {base: bars}
 
     def bars(self, interval: str) -> Bars:
         """Return the bars of `interval`.

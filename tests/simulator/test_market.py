@@ -155,6 +155,18 @@ def test_the_clock_hides_what_has_not_closed(market: Market) -> None:
     assert early.bars("BTCUSDT", "1m")["timestamp"].to_list() == [START + timedelta(minutes=n) for n in range(3)]
 
 
+def test_a_market_shut_for_the_weekend_has_had_its_friday() -> None:
+    """On Saturday Friday's day is complete, on Monday its week is; before midnight UTC the day is not."""
+    market = generated(symbols=("ACME.US",), start=START, end=datetime(2025, 3, 17, tzinfo=UTC))
+    for now, interval, last in (
+        (datetime(2025, 3, 14, 23, tzinfo=UTC), "1d", 13),
+        (datetime(2025, 3, 15, 12, tzinfo=UTC), "1d", 14),
+        (datetime(2025, 3, 17, tzinfo=UTC), "1w", 10),
+    ):
+        seen = market.at(lambda now=now: milliseconds(now)).bars("ACME.US", interval)
+        assert seen["timestamp"][-1] == datetime(2025, 3, last, tzinfo=UTC)
+
+
 def test_one_name_of_two_types_is_ambiguous() -> None:
     """The market does not guess between a stock and an index of the same name."""
     market = generated(symbols=("SPX:stock", "SPX:indices"), start=START, end=START + timedelta(hours=1))
