@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -147,7 +148,8 @@ class Binance:
     async def _account(self, request: web.Request, key: str, query: Query) -> web.StreamResponse:
         holdings = self.desk.holdings(key)
         cash = holdings["balances"][0]
-        balances = [{"asset": _QUOTE, "free": cash["available"], "locked": "0"}]
+        locked = Decimal(cash["total"]) - Decimal(cash["available"])
+        balances = [{"asset": _QUOTE, "free": cash["available"], "locked": plain(locked)}]
         for position in holdings["positions"]:
             asset = position["symbol"].removesuffix(_QUOTE)
             balances.append({"asset": asset, "free": position["quantity"], "locked": "0"})

@@ -78,6 +78,14 @@ async def test_an_open_order_is_listed_and_cancelled(spot: Spot) -> None:
     assert len((await spot.call("GET", "allOrders", symbol="BTCUSDT"))[1]) == 1
 
 
+async def test_what_an_open_buy_claims_is_locked_and_not_gone(spot: Spot) -> None:
+    """Free and locked make the whole cash, as at Binance, or a client would see money vanish while an order rests."""
+    await spot.place("a", type="LIMIT", price="1000", quantity="2")
+    _, account = await spot.call("GET", "account")
+    cash = next(one for one in account["balances"] if one["asset"] == "USDT")
+    assert (cash["free"], cash["locked"]) == ("998000", "2000")
+
+
 async def test_a_cancel_is_answered_under_an_id_of_its_own(spot: Spot) -> None:
     """`clientOrderId` is the cancel's, ours or a random one; the order's is `origClientOrderId`, and a query's answer.
 
