@@ -92,13 +92,15 @@ class Verdict:
         return f"{self.symbol} {self.interval} {span}: {state}" + (f": {names}" if names else "")
 
 
-def verdict_of(profile: Mapping[str, Any], found: Sequence[Finding], released: Collection[str] = ()) -> Verdict:
+def verdict_of(
+    profile: Mapping[str, Any], found: Sequence[Finding], released: Collection[tuple[object, ...]] = ()
+) -> Verdict:
     """Return the verdict on a profile (a row of `tasks.quality.profiles.PROFILE_TABLE`).
 
     Args:
         profile: What was counted.
         found: What is wrong.
-        released: Hashes of the contents that were released, see `released_contents`.
+        released: Partitions and contents that were released, see `released_contents`.
     """
     return Verdict(
         profile["symbol"],
@@ -111,7 +113,7 @@ def verdict_of(profile: Mapping[str, Any], found: Sequence[Finding], released: C
         tuple(found),
         profile["content_hash"],
         profile["suite_version"],
-        profile["content_hash"] in released,
+        tuple(profile[name] for name in _KEY) in released,
     )
 
 
@@ -211,9 +213,9 @@ def _releases(lake: Lake) -> pl.DataFrame:
     return found.unique(list(_KEY), keep="last").rename({"reason": "release_reason"})
 
 
-def released_contents(lake: Lake, interval: str) -> frozenset[str]:
-    """Return the hashes of the contents of an interval's partitions that were released."""
-    return frozenset(_releases(lake).filter(pl.col("interval") == interval)["content_hash"])
+def released_contents(lake: Lake, interval: str) -> frozenset[tuple[object, ...]]:
+    """Return the partitions of an interval that were released, each with its content: months without bars are alike."""
+    return frozenset(_releases(lake).filter(pl.col("interval") == interval).select(list(_KEY)).iter_rows())
 
 
 def refuse_rejected(lake: Lake, symbols: Sequence[str], interval: str, start: datetime, end: datetime) -> None:

@@ -184,7 +184,9 @@ def _second_look(
     return bad
 
 
-def _verdict(row: Mapping[str, Any], bad: Mapping[datetime, pl.DataFrame], released: Collection[str]) -> Verdict:
+def _verdict(
+    row: Mapping[str, Any], bad: Mapping[datetime, pl.DataFrame], released: Collection[tuple[object, ...]]
+) -> Verdict:
     found = findings(row, bad.get(row["partition_start"]))
     agreed("profile", {finding.rule for finding in found}, row["failed"])
     return verdict_of(row, found, released)

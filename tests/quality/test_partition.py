@@ -114,6 +114,14 @@ def test_a_release_is_on_record_and_ends_with_the_content(lake: Lake, make_bars:
         verdicts.refuse_rejected(lake, ["BTCUSDT"], "1m", START, END)
 
 
+def test_an_empty_partition_is_not_released_by_another_ones_release(lake: Lake) -> None:
+    """No bars are no bars of any symbol: who releases one empty partition releases no other."""
+    _check(lake)
+    verdicts.release(lake, "BTCUSDT", "1m", START, END, reason="delisted", released_by="maria")
+    assert _check(lake).released
+    assert _check(lake, "ETHUSDT").refused
+
+
 def test_a_release_without_reason_or_name_is_refused(lake: Lake, make_bars: Make) -> None:
     """Nobody releases anything without saying why and who."""
     _write(lake, make_bars().head(10))
