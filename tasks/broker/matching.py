@@ -86,6 +86,7 @@ class Working:
         left: What is not filled yet.
         active_at: When it has arrived; nothing from before can fill it.
         resting: It has met a market once and what is left waits at its price.
+        since: When the book was made at which it came to rest, by the market's clock; None where that was no book.
         committed: It is in the ledger; nothing fills before.
     """
 
@@ -94,6 +95,7 @@ class Working:
     active_at: datetime
     resting: bool = False
     committed: bool = False
+    since: datetime | None = None
 
     def took(self, executions: Iterable[Execution]) -> None:
         """Take executions off what is left."""
@@ -141,10 +143,15 @@ class Depth:
         return [one for _, one in gets]
 
 
-def fill_by_trade(order: Working, price: Decimal, quantity: Decimal) -> Execution | None:
-    """Return what a resting limit order gets of a trade of the market: all of it through our price, half at it."""
+def fill_by_trade(order: Working, price: Decimal, quantity: Decimal, timestamp: datetime) -> Execution | None:
+    """Return what a resting limit order gets of a trade of the market: all of it through our price, half at it.
+
+    A trade from before the order came to rest, such as one that was fetched after a gap, gives nothing.
+    """
     limit = order.request.limit_price
     if limit is None or not order.resting or not order.accepts(price):
+        return None
+    if order.since is not None and timestamp < order.since:
         return None
     share = quantity * _QUEUE_SHARE if price == limit else quantity
     got = min(order.left, share)

@@ -200,7 +200,7 @@ class PaperBroker:
         resting = [order for order in self._due(symbol, now) if order.resting and order.request.limit_price]
         resting.sort(key=lambda order: -order.request.side.sign * (order.request.limit_price or ZERO))
         for order in resting:
-            got = fill_by_trade(order, paid, left)
+            got = fill_by_trade(order, paid, left, timestamp)
             if got is not None:
                 left -= got.quantity
                 self._record(order, [got], now)
@@ -252,7 +252,10 @@ class PaperBroker:
     def _match_book(self, symbol: str) -> None:
         now = self._clock()
         for order in self._due(symbol, now):
-            self._met(order, self._depth(symbol).take(order), now)
+            depth = self._depth(symbol)
+            if not order.resting:
+                order.since = depth.timestamp
+            self._met(order, depth.take(order), now)
 
     def _due(self, symbol: str, now: datetime) -> list[Working]:
         """Return the orders a market may fill now, after ending those whose time is over."""

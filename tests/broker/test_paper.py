@@ -202,6 +202,16 @@ async def test_a_resting_order_is_filled_by_trades(broker: PaperBroker) -> None:
     assert await fills_of(broker, "rest") == [("100", "0.5"), ("100", "1")]
 
 
+async def test_a_trade_from_before_an_order_fills_nothing(broker: PaperBroker) -> None:
+    """What is fetched after a gap may be older than the order: it was not there to be traded with."""
+    broker.on_book("BTC", BIDS, ASKS, NOON)
+    await broker.submit(limit("rest", "100", "3"), NOON)
+    broker.on_trade("BTC", 99.5, 1.0, NOON - timedelta(seconds=3))
+    broker.on_trade("BTC", 99.5, 1.0, NOON + timedelta(seconds=1))
+    await broker.settle()
+    assert await fills_of(broker, "rest") == [("100", "1")]
+
+
 async def test_one_trade_is_shared_best_price_first(broker: PaperBroker) -> None:
     """What a trade gave to the better price is not there for the worse one."""
     broker.on_book("BTC", BIDS, ASKS, NOON)
