@@ -183,12 +183,16 @@ class PaperBroker:
         await self._read(lambda: self._ledger.expire_at(at))
 
     def on_book(self, symbol: str, bids: Levels, asks: Levels, timestamp: datetime) -> None:
-        """Fill what a new snapshot of a book fills: levels of price and size, best first; an older one is ignored."""
-        known = self._books.get(symbol)
+        """Fill what a snapshot of a book fills: levels of price and size, best first.
+
+        An older one is ignored; the same one once more, as polling brings it, is not full again.
+        """
+        known, shown = self._books.get(symbol), (bids, asks, timestamp)
         if known is not None and timestamp < known[2]:
             return
-        self._books[symbol] = (bids, asks, timestamp)
-        self._depths.pop(symbol, None)
+        if shown != known:
+            self._books[symbol] = shown
+            self._depths.pop(symbol, None)
         if bids and asks:
             self._purse.mark(symbol, (exact(bids[0][0]) + exact(asks[0][0])) / 2)
         self._match_book(symbol)

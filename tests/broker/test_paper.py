@@ -89,6 +89,7 @@ class TestContract(BrokerContract):
         """A book that is shown anew whenever the market trades."""
 
         async def trade() -> None:
+            clock.forward(1)
             broker.on_book("BTC", BIDS, ASKS, clock())
             await broker.settle()
 
@@ -123,6 +124,18 @@ async def test_what_one_order_takes_is_gone_for_the_next(broker: PaperBroker) ->
     await broker.settle()
     assert await fills_of(broker, "first") == [("101", "1"), ("102", "0.5")]
     assert await fills_of(broker, "second") == [("102", "1.5")]
+
+
+async def test_a_book_that_is_shown_twice_fills_once(broker: PaperBroker) -> None:
+    """A book that stands is polled again and again: what was taken from it comes back with the next one only."""
+    broker.on_book("BTC", BIDS, ASKS, NOON)
+    await broker.submit(market("all", "4"), NOON)
+    broker.on_book("BTC", list(BIDS), list(ASKS), NOON)
+    await broker.settle()
+    assert await fills_of(broker, "all") == [("101", "1"), ("102", "2")]
+    broker.on_book("BTC", BIDS, ASKS, NOON + timedelta(seconds=1))
+    await broker.settle()
+    assert (await fills_of(broker, "all"))[2:] == [("101", "1")]
 
 
 async def test_fees_are_charged_on_the_price_paid(broker: PaperBroker) -> None:
