@@ -61,7 +61,8 @@ def build(
         interval: Of which interval.
         names: Features, `BAR_FEATURES` by default.
         start: First open to compute; None continues where the last build ended, or begins anew where it is outdated.
-        end: Exclusive; None is the end of the bars. A range given here leaves the mark of the last build as it is.
+        end: Exclusive; None is the end of the bars. A range given here leaves the mark of the last build as it is, or
+            drops it where that build was of another kind: what it built is then no longer whole.
         benchmark: Symbol that correlation and beta are taken with.
 
     Raises:
@@ -74,6 +75,8 @@ def build(
     mark = _mark(lake, symbol, interval, names, benchmark)
     ranged = start is not None or end is not None
     last = None if ranged else _last_built(lake, symbol, interval, version, mark)
+    if ranged:
+        _forget_others(lake, mark)
     first = last + _TICK if last is not None else start
     bars = lake.read_bars(symbol, interval, _history_start(lake, symbol, interval, names, first), end, version=version)
     others = None if benchmark is None else lake.read_bars(benchmark, interval, version=version)
@@ -101,15 +104,26 @@ def _last_built(
     lake: Lake, symbol: str, interval: str, version: int | None, mark: dict[str, object]
 ) -> datetime | None:
     """Return the last bar built, None where the stored rows no longer follow from bars and code."""
-    if not lake.exists(BUILDS):
-        return None
-    same = [pl.col(name) == value for name, value in mark.items()]
-    found = lake.scan(BUILDS).filter(*same).collect()
-    if found.is_empty():
+    found = _marked(lake, mark)
+    if found is None or found.is_empty():
         return None
     through = found["through"][0]
     now = lake.content_hash(interval, symbol, None, through + _TICK, version)
     return through if now == found["bars_hash"][0] else None
+
+
+def _marked(lake: Lake, mark: dict[str, object]) -> pl.DataFrame | None:
+    """Return the builds on record that are of this kind, one at most; None where there is no record."""
+    if not lake.exists(BUILDS):
+        return None
+    return lake.scan(BUILDS).filter(*(pl.col(name) == value for name, value in mark.items())).collect()
+
+
+def _forget_others(lake: Lake, mark: dict[str, object]) -> None:
+    """Drop the mark of a build by other code, of other columns or with another benchmark."""
+    found = _marked(lake, mark)
+    if found is not None and found.is_empty():
+        lake.replace(BUILDS, found, where={name: mark[name] for name in ("symbol", "interval")})
 
 
 def _store_mark(

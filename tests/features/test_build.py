@@ -85,6 +85,17 @@ def test_a_range_is_computed_with_its_warm_up(tmp_path: Path, bars: pl.DataFrame
     assert_same(stored(lake), compute_features(bars, NAMES, interval="1m")[2000:2110])
 
 
+def test_a_range_of_other_columns_leaves_no_holes(tmp_path: Path, bars: pl.DataFrame) -> None:
+    """Who writes other columns into a range outdates the build around it, whose columns are gone there."""
+    lake = Lake(tmp_path)
+    write(lake, bars[:1000])
+    build(lake, "BTCUSDT", "1m", NAMES)
+    build(lake, "BTCUSDT", "1m", ["atr_14"], bars["timestamp"][500], bars["timestamp"][600])
+    write(lake, bars[1000:])
+    build(lake, "BTCUSDT", "1m", NAMES)
+    assert_same(stored(lake), compute_features(bars, NAMES, interval="1m"))
+
+
 def test_years_are_partitions_and_symbols_are_apart(tmp_path: Path, bars: pl.DataFrame) -> None:
     """Bars across New Year land in two partitions, and another symbol's rows are untouched."""
     lake = Lake(tmp_path)
