@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import date
 from typing import Annotated
 
 from pydantic import Field
 
 from flows.adhoc import flow
 from flows.events import record_asset
-from flows.parameters import DEFAULT_START, EndDay, IntervalName, StartDay, Symbols, span
+from flows.parameters import DEFAULT_START, EndDay, IntervalName, Symbols, span
 from flows.settings import load
 from flows.steps import Progress, publish_table, step
 from tasks.features.task import FeatureReceipt, build_features
@@ -23,24 +24,26 @@ FeatureNames = Annotated[list[FeatureName] | None, Field(description="Features b
 async def features(
     symbols: Symbols,
     interval: IntervalName = "1m",
-    start: StartDay = DEFAULT_START,
+    start: Annotated[date | None, Field(description="First UTC day; empty: go on where the last build ended.")] = None,
     end: EndDay = None,
     names: FeatureNames = None,
 ) -> list[FeatureReceipt]:
-    """Compute features of some symbols and store them beside the bars; only what is new is computed.
+    """Compute features of some symbols and store them beside the bars; without days only what is new is computed.
 
     Args:
         symbols: Symbols in the vendor's spelling.
         interval: Length of a bar.
-        start: First UTC day.
-        end: First UTC day no longer wanted; empty for up to the newest closed bar.
+        start: First UTC day; empty to go on where the last build ended, or anew where it is outdated.
+        end: First UTC day no longer wanted; empty for up to the newest closed bar. Days given are computed again.
         names: Features by name (docs/features.md lists them); empty for all that bars alone can give.
 
     Returns:
         One receipt a symbol.
     """
     settings = load()
-    first, last = span(interval, start, end, now=settings.market_now)
+    first, last = None, None
+    if start is not None or end is not None:
+        first, last = span(interval, start or DEFAULT_START, end, now=settings.market_now)
     receipts = []
     async with Progress(
         "features-progress", len(symbols), f"{interval} features of {len(symbols)} symbols"
