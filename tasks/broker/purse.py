@@ -59,10 +59,13 @@ class Purse:
     def refusal(self, request: OrderRequest, working: Iterable[Working]) -> str:
         """Return why the account cannot bear an order, empty where it can.
 
-        Cash is asked for by buys that open a position, at the limit or the last price; while no price is known it is
-        not. Fills may take it a little below zero: prices move between order and fill.
+        What is held is counted as though the working orders of the same side had filled. Cash is asked for by buys
+        that open a position, at the limit or the last price; while no price is known it is not. Fills may take it a
+        little below zero: prices move between order and fill.
         """
-        held, sign = self._quantity(request.symbol), request.side.sign
+        sign, working = request.side.sign, list(working)
+        ours = (one for one in working if one.request.symbol == request.symbol and one.request.side is request.side)
+        held = self._quantity(request.symbol) + sign * sum((one.left for one in ours), ZERO)
         after = held + sign * request.quantity
         if request.reduce_only and (held * sign >= 0 or held * after < 0):
             return f"reduce only: expected at most the position of {held} against it, found {request.quantity}"

@@ -284,6 +284,21 @@ async def test_positions_are_not_turned_against_the_rules(
     await broker.close()
 
 
+@pytest.mark.parametrize("words", ["reduce only", "no short selling"])
+async def test_open_sells_claim_what_is_held(tmp_path: Path, clock: Clock, words: str) -> None:
+    """Two orders that each close the whole position would turn it: the second is refused while the first is open."""
+    broker = PaperBroker(tmp_path / "p", clock=clock, terms=replace(TERMS, allow_short=False))
+    broker.on_book("BTC", BIDS, ASKS, NOON)
+    await broker.submit(market("hold", "2"), NOON)
+    closing = [limit(name, "110", "2", Side.SELL, reduce_only=words == "reduce only") for name in ("a", "b")]
+    await broker.submit(closing[0], NOON)
+    with pytest.raises(DefiniteRejection, match=words):
+        await broker.submit(closing[1], NOON)
+    await broker.cancel("a", "BTC")
+    assert (await broker.submit(structs.replace(closing[1], client_order_id="c"), NOON)).status is Status.ACCEPTED
+    await broker.close()
+
+
 async def test_open_buys_claim_their_cash(broker: PaperBroker) -> None:
     """Orders that are each affordable are refused once together they are not, even when sent at once."""
     requests = [broker.submit(limit(f"buy{i}", "90", "60"), NOON) for i in range(3)]
