@@ -19,7 +19,7 @@ class Fault(StrEnum):
     GAP = "data is missing"
     WARM_UP = "too few snapshots since the last gap"
     OLD = "the last snapshot is too old"
-    OUT_OF_ORDER = "the snapshot is older than the one before"
+    OUT_OF_ORDER = "the snapshot is older than the newest"
     THIN = "a side is empty"
     BAD_LEVEL = "a price or size is not a positive number"
     UNSORTED = "levels are not sorted best first"
@@ -99,7 +99,18 @@ def microprice(bid: float, bid_size: float, ask: float, ask_size: float) -> floa
 class Book:
     """The latest snapshot of one symbol. Snapshots replace; nothing is ever merged across messages or connections."""
 
-    __slots__ = ("_late", "_policy", "_received", "_unsound", "_warm", "degraded", "gap", "snapshot", "symbol")
+    __slots__ = (
+        "_late",
+        "_newest",
+        "_policy",
+        "_received",
+        "_unsound",
+        "_warm",
+        "degraded",
+        "gap",
+        "snapshot",
+        "symbol",
+    )
 
     def __init__(self, symbol: str, policy: BookPolicy) -> None:
         self.symbol = symbol
@@ -109,6 +120,7 @@ class Book:
         self._policy = policy
         self._received = -math.inf
         self._warm = 0
+        self._newest = -math.inf
         self._late = False
         self._unsound: list[Fault] | None = []
 
@@ -119,8 +131,11 @@ class Book:
 
     def apply(self, depth: Depth, now: float) -> None:
         """Replace the book by a snapshot received at `now`."""
-        before = self.snapshot
-        self._late = before is not None and depth.timestamp < before.timestamp
+        behind_ms = self._newest - depth.timestamp
+        self._late = behind_ms > 0
+        # What is further behind is told by its age, or the newest one was stamped wrong: that must not shut the book.
+        if not self._late or behind_ms > 1000.0 * self._policy.max_venue_age_s:
+            self._newest = depth.timestamp
         self.snapshot = depth
         self._unsound = None
         self._received = now
@@ -128,7 +143,7 @@ class Book:
 
     def begin_gap(self) -> None:
         """Forget the snapshot: what happens now is not known."""
-        self.gap, self.snapshot, self._unsound, self._warm = True, None, [], 0
+        self.gap, self.snapshot, self._unsound, self._warm, self._newest = True, None, [], 0, -math.inf
 
     def end_gap(self) -> None:
         """Trust snapshots again, after the warm-up."""

@@ -78,11 +78,21 @@ def test_a_gap_empties_the_book_and_asks_for_warm_up() -> None:
 
 
 def test_old_news_is_not_taken_for_new() -> None:
-    """A snapshot older than its predecessor is named, and the next newer one heals."""
+    """Every snapshot older than the newest is named, also one that is newer than its predecessor; the next heals."""
     book = warm()
-    book.apply(Depth("A", GOOD.bids, GOOD.asks, 999), 10.0)
-    assert book.quote(10.0).validity.faults == (Fault.OUT_OF_ORDER,)
+    for timestamp in (800, 900, 999):
+        book.apply(Depth("A", GOOD.bids, GOOD.asks, timestamp), 10.0)
+        assert book.quote(10.0).validity.faults == (Fault.OUT_OF_ORDER,)
     book.apply(GOOD, 10.0)
+    assert book.quote(10.0).validity.ok
+
+
+def test_one_stamp_from_the_future_costs_one_snapshot() -> None:
+    """A venue whose clock was set back, or that stamped one snapshot wrong, is not disbelieved for as long."""
+    book = warm(Depth("A", GOOD.bids, GOOD.asks, 3_600_000))
+    book.apply(GOOD, 10.0)
+    assert book.quote(10.0).validity.faults == (Fault.OUT_OF_ORDER,)
+    book.apply(Depth("A", GOOD.bids, GOOD.asks, 1_100), 10.0)
     assert book.quote(10.0).validity.ok
 
 
