@@ -18,6 +18,7 @@ from flows.vendor import calendar_of, market_of
 from lake.coverage import Ledger
 from lake.store import Lake
 from lake.timeline import partitions, utc
+from tasks.errors import InputError
 from tasks.quality.expected import listings
 from tasks.quality.plan import Market
 from tasks.quality.task import check_lake, check_partition, release_partitions, write_data_docs
@@ -47,7 +48,9 @@ async def quality(
     """
     settings = load()
     first, last = span(interval, start, end, now=settings.market_now)
-    listed = listings(Ledger(Lake(settings.lake_root)).records(interval))
+    lake = Lake(settings.lake_root)
+    _check_known(lake, interval, symbols)
+    listed = listings(Ledger(lake).records(interval))
     parts = [
         (symbol, *part)
         for symbol in symbols
@@ -85,14 +88,16 @@ async def quality_lake(
         How many partitions there are, how many were judged now, and which are rejected.
     """
     settings = load()
-    names = symbols or Lake(settings.lake_root).symbols(interval)
+    lake = Lake(settings.lake_root)
+    _check_known(lake, interval, symbols or [])
+    names = symbols or _known(lake, interval)
     markets = {name: Market(calendar_of(name), for_market(market_of(name), interval)) for name in names}
     receipt = await step(
         check_lake, settings.lake_root, interval, symbols=symbols, markets=markets, as_of=settings.market_now
     )
     await publish_table("quality-rejected", [{"partition": text} for text in receipt.rejected], _headline(receipt))
     await _tell(settings, interval, receipt.rejected, receipt.judged)
-    if docs and names:
+    if docs and lake.symbols(interval):
         await _publish_docs(settings, interval, *span(interval, start, None, now=settings.market_now))
     return receipt
 
@@ -120,6 +125,21 @@ async def release(
         How many partitions were released.
     """
     return await step(release_partitions, load().lake_root, symbol, interval, utc(start), utc(end), reason, released_by)
+
+
+def _known(lake: Lake, interval: str) -> list[str]:
+    """Return the symbols that the lake has bars of, or that a vendor was asked for."""
+    return sorted({*lake.symbols(interval), *Ledger(lake).records(interval)["symbol"]})
+
+
+def _check_known(lake: Lake, interval: str, symbols: Sequence[str]) -> None:
+    """Refuse symbols that nobody ever fetched: a slip of the pen would stay on record as rejected."""
+    unknown = sorted({*symbols} - {*_known(lake, interval)})
+    if unknown:
+        raise InputError(
+            f"quality: expected symbols whose {interval} bars were fetched, found none of {' '.join(unknown)}; "
+            "run a backfill or an import, or correct the name"
+        )
 
 
 async def _check(settings: Settings, symbol: str, interval: str, start: datetime, end: datetime) -> Verdict:

@@ -11,6 +11,9 @@ import pytest
 from flows.backfill import backfill
 from flows.quality import quality, quality_lake, release
 from flows.research import research
+from flows.settings import Settings, use
+from lake.coverage import Ledger
+from lake.store import Lake
 from tasks.errors import InputError, RejectedDataError
 from tasks.simulator.faults import Faults
 from tasks.simulator.market import generated
@@ -65,3 +68,21 @@ def test_a_person_may_release_what_was_rejected(tmp_path: Path) -> None:
         released = [verdict for verdict in asyncio.run(quality.fn(*days)) if verdict.released]
     assert count == len(released) > 0
     assert found.reports
+
+
+def test_a_symbol_that_nobody_fetched_is_no_rejected_one(tmp_path: Path) -> None:
+    """A slip of the pen is told, and leaves nothing on record that every later pass would name."""
+    with use(Settings(lake_root=str(tmp_path))):
+        for judge in (quality.fn(["BTCUSD"], "5m", START), quality_lake.fn("5m", ["BTCUSD"])):
+            with pytest.raises(InputError, match=r"none of BTCUSD; run a backfill"):
+                asyncio.run(judge)
+    assert not Lake(tmp_path).tables()
+
+
+def test_a_symbol_without_bars_keeps_its_own_calendar(tmp_path: Path) -> None:
+    """A weekend that was fetched of a share lacks nothing, though the lake has no bar of it."""
+    saturday, monday = datetime(2025, 1, 4, tzinfo=UTC), datetime(2025, 1, 6, tzinfo=UTC)
+    Ledger(Lake(tmp_path)).record_answer("AAPL.US", "5m", saturday, monday, asked_at=datetime(2025, 1, 7, tzinfo=UTC))
+    with use(Settings(lake_root=str(tmp_path))):
+        found = asyncio.run(quality_lake.fn("5m", docs=False))
+    assert (found.judged, found.warned, found.rejected) == (1, 1, ())
