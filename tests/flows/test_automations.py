@@ -29,6 +29,8 @@ from flows.automations import JUDGE, TAG, apply, declared
 from flows.backfill import _written, backfill
 from flows.events import BARS_WRITTEN, asset_key, tell_bars_written, tell_halted, tell_partitions_rejected
 from flows.quality import quality
+from lake.coverage import Ledger
+from lake.store import Lake
 from tasks.errors import ConfigurationError, TransientError
 from tasks.simulator.market import generated
 from tests.flows.market import trading
@@ -219,8 +221,9 @@ async def test_a_backfill_inside_another_flow_leaves_the_judging_to_it(applied: 
 async def test_rejected_data_is_told_with_its_partitions(
     applied: list[str], receiver: Receiver, tmp_path: Path
 ) -> None:
-    """A lake without the bars is refused by quality, and the message names symbol, days and reason."""
-    with trading(generated(symbols=("BTCUSDT",), interval="1h", start=START, end=END), tmp_path):
+    """Bars that the vendor did not have are refused by quality, and the message names symbol, days and reason."""
+    with trading(generated(symbols=("BTCUSDT",), interval="1h", start=START, end=END), tmp_path) as (_, settings):
+        Ledger(Lake(settings.lake_root)).record_answer("BTCUSDT", "1h", START, END, asked_at=END)
         await quality(["BTCUSDT"], "1h", START.date(), END.date())
     message = await asyncio.to_thread(receiver.wait_for, "rejected")
     assert message["subject"] == "Klinehouse: 1 partitions of 1h bars rejected"
