@@ -79,10 +79,22 @@ def flow(**options: Any) -> Callable[[Callable[P, Awaitable[R]]], AdHocFlow[P, A
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Point this process at the configured Prefect server, or at one on this machine, started if it is not there."""
+    """Point this process at the configured Prefect server, or at one on this machine, started if it is not there.
+
+    Raises:
+        ConfigurationError: A server is configured and does not answer, or one of our own does not start.
+    """
     configured = PREFECT_API_URL.value()
     if configured:
-        yield configured
+        try:
+            yield configured
+        except RuntimeError as error:  # of Prefect's client, and of much else
+            if is_healthy(configured):
+                raise
+            raise ConfigurationError(
+                f"Prefect server: expected an answer at PREFECT_API_URL={configured}, found none; start it, unset the "
+                "variable, or run with --no-orchestration"
+            ) from error
         return
     settings = get_current_settings().server.api
     url = f"http://{settings.host}:{settings.port}/api"

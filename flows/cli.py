@@ -215,7 +215,7 @@ def deploy(*, pool_type: str = "process") -> None:
     from flows import deploy
     from flows.settings import load
 
-    url = deploy.server_url()
+    url = deploy.running_server_url()
     with temporary_settings({PREFECT_API_URL: url}):
         names = asyncio.run(deploy.deploy({"PREFECT_API_URL": url}, load().alert_block, pool_type))
     print(f"Deployed to {url}; automations: {', '.join(names)}")
@@ -252,7 +252,7 @@ def tidy() -> None:
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.deploy import server_url
+    from flows.deploy import running_server_url
     from flows.settings import load
     from flows.tidy import tidy
 
@@ -260,7 +260,7 @@ def tidy() -> None:
         async with get_client() as client:
             return await tidy(client, load().state_dir)
 
-    with temporary_settings({PREFECT_API_URL: server_url()}):
+    with temporary_settings({PREFECT_API_URL: running_server_url()}):
         print("\n".join(asyncio.run(put_right())) or "Nothing to put right.")
 
 

@@ -57,14 +57,30 @@ def schedules_file(folder: Path) -> Path:
 
 
 def server_url() -> str:
-    """Return the address of Prefect's API: the configured one, or this machine's.
+    """Return the address of Prefect's API: the configured one, or this machine's, which may not run yet.
 
     Raises:
         ConfigurationError: It is another machine's, and nothing answers there.
     """
     url = PREFECT_API_URL.value() or f"http://127.0.0.1:{get_current_settings().server.api.port}/api"
-    if urlsplit(url).hostname not in LOOPBACK and not is_healthy(url):
-        raise ConfigurationError(f"Prefect server: expected an answer at {url}, found none; unset PREFECT_API_URL?")
+    return url if urlsplit(url).hostname in LOOPBACK else _answering(url)
+
+
+def running_server_url() -> str:
+    """Return the same address where a server answers.
+
+    Raises:
+        ConfigurationError: None does.
+    """
+    return _answering(server_url())
+
+
+def _answering(url: str) -> str:
+    if not is_healthy(url):
+        raise ConfigurationError(
+            f"Prefect server: expected an answer at {url}, found none; start it (`klinehouse serve`, or `prefect "
+            "server start`), or correct PREFECT_API_URL"
+        )
     return url
 
 

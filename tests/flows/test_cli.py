@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.cli import FLOWS, app, main
 from flows.show import show
@@ -86,6 +87,15 @@ def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], said:
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["tidy", "deploy", "maintain"])
+def test_a_server_that_does_not_answer_is_one_clear_line(run: Run, command: str) -> None:
+    """What needs Prefect's server says where it looked for one and what to do."""
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        done = run(command)
+    assert done.returncode == 1
+    assert "http://127.0.0.1:9/api, found none; start it" in done.stderr
 
 
 def test_results_are_shown_for_people(capsys: pytest.CaptureFixture[str]) -> None:

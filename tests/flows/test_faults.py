@@ -16,7 +16,7 @@ from flows.quality import quality
 from flows.research import research
 from lake.store import Lake
 from lake.timeline import to_ms
-from tasks.errors import KlinehouseError, RejectedDataError
+from tasks.errors import InputError, KlinehouseError, RejectedDataError
 from tasks.simulator.faults import Faults
 from tasks.simulator.market import generated
 from tests.flows.market import trading
@@ -143,7 +143,6 @@ def test_every_vendor_code_fails_with_its_cure(code: int, tmp_path: Path) -> Non
 
 
 def test_nothing_fetched_is_no_pass(tmp_path: Path) -> None:
-    """A lake without bars is rejected, not waved through by an empty table."""
-    with trading(MARKET, tmp_path):
-        verdicts = asyncio.run(quality.fn(["BTCUSDT"], "1m", START, END))
-    assert [verdict.status for verdict in verdicts] == ["reject"]
+    """A lake without bars is refused, not waved through by an empty table."""
+    with trading(MARKET, tmp_path), pytest.raises(InputError, match="run a backfill"):
+        asyncio.run(quality.fn(["BTCUSDT"], "1m", START, END))
