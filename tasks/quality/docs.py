@@ -31,7 +31,7 @@ from tasks.quality.plan import Chunk, Market
 from tasks.quality.profiles import read_profiles
 from tasks.quality.rules import rules_of
 from tasks.quality.thresholds import Thresholds
-from tasks.quality.verdicts import current
+from tasks.quality.verdicts import current, holding
 
 SITE = "lake"
 #: Rejected partitions shown row by row, the newest ones: each page costs about a second.
@@ -69,7 +69,7 @@ def build_docs(lake: Lake, interval: str, out_dir: Path) -> Path:
     _open_site(out_dir)
     rejected = current(lake, interval).filter(pl.col("status") == "reject").sort("partition_start", descending=True)
     shown = _with_bad_bars(rejected).head(MAX_ROW_PAGES)
-    profiles, pages = read_profiles(lake, interval), []
+    profiles, pages = holding(read_profiles(lake, interval), "profiled_at"), []
     try:
         if profiles.height:
             pages.append(_partitions_page(profiles, interval, out_dir))

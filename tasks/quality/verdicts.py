@@ -184,7 +184,7 @@ def current(
         keep.append(pl.col("partition_start") < utc(end))
     found = lake.scan(VERDICTS).filter(keep).select(list(VERDICT_TABLE)).collect()
     return (
-        _holding(found)
+        holding(found, "checked_at")
         .join(_releases(lake), on=list(_KEY), how="left")
         .with_columns(released=pl.col("released_at").is_not_null())
         .select(*VERDICT_TABLE, "released", *released)
@@ -192,10 +192,10 @@ def current(
     )
 
 
-def _holding(verdicts: pl.DataFrame) -> pl.DataFrame:
-    """Return the verdicts that no later one covers."""
+def holding(rows: pl.DataFrame, moment: str) -> pl.DataFrame:
+    """Return the verdicts, or profiles, whose range no later one covers; `moment` is the column of their time."""
     key = ["symbol", "interval", "partition_start", "partition_end"]
-    newest = verdicts.sort("checked_at", maintain_order=True).unique(key, keep="last", maintain_order=True)
+    newest = rows.sort(moment, maintain_order=True).unique(key, keep="last", maintain_order=True)
     newest = newest.with_row_index("order")
     later = newest.select("symbol", "interval", "partition_start", "partition_end", "order")
     covered = newest.join(later, on=["symbol", "interval"], suffix="_later").filter(

@@ -31,7 +31,7 @@ from tasks.quality.profile import (
 )
 from tasks.quality.profiles import KEY, PROFILE_TABLE, append_profiles, key_of, keyed, read_profiles
 from tasks.quality.rules import flags
-from tasks.quality.verdicts import Verdict, refused, released_contents, store, verdict_of
+from tasks.quality.verdicts import Verdict, holding, refused, released_contents, store, verdict_of
 
 #: Two chunks at a time keep two cores busy: while one is decoded the other is judged.
 WORKERS = 2
@@ -130,7 +130,9 @@ def _profiles(lake: Lake, chunk: Chunk, now: datetime) -> pl.DataFrame:
 
 def _scored(profiles: pl.DataFrame, before: pl.DataFrame, chunks: Sequence[Chunk]) -> pl.DataFrame:
     """Return the profiles with their score among all partitions, old and new, and the outlier rule evaluated."""
-    kept = before.join(profiles, on=list(KEY), how="anti")
+    # the running month has a profile of each night; only its newest is one of the peers
+    held = holding(pl.concat([before, profiles]), "profiled_at")
+    kept = held.join(profiles, on=list(KEY), how="anti")
     together = pl.concat([profiles, kept])
     scores = outlier_scores(together)[: profiles.height]
     limits = {chunk.symbol: chunk.market.thresholds for chunk in chunks}

@@ -12,6 +12,7 @@ import pytest
 from lake.coverage import Ledger
 from lake.store import Lake
 from tasks.quality import quarantine, verdicts
+from tasks.quality.docs import build_docs
 from tasks.quality.outliers import outlier_scores
 from tasks.quality.partition import check
 from tasks.quality.plan import Market
@@ -199,6 +200,16 @@ def test_a_volatility_that_no_peer_shares_is_a_warning(lake: Lake, make_bars: Ma
     # the median of two months lies between them, so that the calm one is as far from it as the wild one
     assert set(rules["symbol"]) == {"S0"}
     assert set(rules["status"]) == {"warn"}
+
+
+def test_a_month_that_grows_is_not_its_own_peer(lake: Lake, make_bars: Make, tmp_path: Path) -> None:
+    """Six nights of one symbol's running month are one partition: on the pages, and where peers are compared."""
+    bars = make_bars(7 * 48, start=MIDDLE, step=STEP)
+    for day in range(1, 7):
+        lake.write_bars(bars[: day * 48], symbol="S0", interval="30m", start=MIDDLE, end=MIDDLE + timedelta(days=day))
+        check_lake(lake, "30m")
+    assert read_profiles(lake, "30m")["outlier_score"].null_count() == 6
+    assert "All 1 partitions" in build_docs(lake, "30m", tmp_path / "docs").read_text(encoding="utf-8")
 
 
 def test_an_empty_lake_has_nothing_to_judge(lake: Lake) -> None:
