@@ -322,7 +322,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
     arguments = sys.argv[1:] if arguments is None else arguments
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
+    from flows.settings import check_env_file
+
     try:
+        check_env_file()
         show(build(arguments)(arguments, result_action="return_value"))
     except KlinehouseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ Nothing is read at import: `load()` reads, `use()` puts a ready object in its pl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -118,21 +118,40 @@ def load() -> Settings:
     """Return the settings of this machine, or those that `use()` put in place.
 
     Raises:
-        ConfigurationError: A variable has a value that its setting cannot take.
+        ConfigurationError: A variable has a value that its setting cannot take, or .env cannot be read.
     """
     settings = _in_use.get()
     if settings is not None:
         return settings
+    check_env_file()
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(
-            f"KLINEHOUSE_{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
-            for item in error.errors(include_input=False)
-        )
+        problems = "; ".join(map(_problem, error.errors(include_input=False)))
         raise ConfigurationError(f"settings: {problems}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"settings: expected .env to be UTF-8 text, found {error}; save it as UTF-8") from None
+
+
+def check_env_file() -> None:
+    """Read .env, where there is one: Prefect reads it too, as it is imported, and knows no message for one it cannot.
+
+    Raises:
+        ConfigurationError: It is no UTF-8 text, or not ours to read.
+    """
+    path = Path(".env")
+    try:
+        if path.is_file():
+            path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(
+            f"settings: expected .env to be UTF-8 text that you may read, found {error}; save it as UTF-8"
+        ) from None
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    name = ".".join(map(str, item["loc"])).upper()
+    if item["type"] == "extra_forbidden":
+        return f"{name} in .env: expected settings of Klinehouse there, found another; correct its name, or export it"
+    return f"KLINEHOUSE_{name}: {item['msg']}"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -96,6 +97,16 @@ def test_a_server_that_does_not_answer_is_one_clear_line(run: Run, command: str)
         done = run(command)
     assert done.returncode == 1
     assert "http://127.0.0.1:9/api, found none; start it" in done.stderr
+
+
+def test_an_env_file_that_prefect_cannot_read_is_one_clear_line(tmp_path: Path) -> None:
+    """Prefect reads the file as it is imported, so the command looks at it first; in a process of its own."""
+    (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic", encoding="utf-16")
+    command = [sys.executable, "-m", "flows.cli", "status"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("ConfigurationError: settings: expected .env to be UTF-8 text")
 
 
 def test_results_are_shown_for_people(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,15 @@ def test_an_env_file_of_another_encoding_is_named(tmp_path) -> None:
         settings.load()
 
 
+@pytest.mark.parametrize("name", ["PREFECT_API_URL", "KLINEHOUSE_APIKEY"])
+def test_a_line_of_the_env_file_that_is_no_setting_is_named_as_it_stands(tmp_path, name: str) -> None:
+    """A misspelled setting, or one of another program, is found by its own name; its value is not told."""
+    (tmp_path / ".env").write_text(f"{name}=canary-value\n")
+    with pytest.raises(ConfigurationError, match=rf"settings: {name} in \.env: .*correct its name") as caught:
+        settings.load()
+    assert "canary-value" not in str(caught.value)
+
+
 def test_a_missing_key_says_what_to_do() -> None:
     """Without a key the error names the variable, and the way to work without one."""
     with pytest.raises(ConfigurationError, match=r"KLINEHOUSE_API_KEY.*KLINEHOUSE_MARKET=simulator"):
