@@ -319,7 +319,7 @@ def build(arguments: list[str]) -> App:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an error of ours is one line on stderr and exit code 1, never a traceback."""
+    """Run the command line; an error of ours, or a folder's refusal, is one line on stderr and exit code 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
     from flows.settings import check_env_file
@@ -329,6 +329,11 @@ def main(arguments: list[str] | None = None) -> None:
         show(build(arguments)(arguments, result_action="return_value"))
     except KlinehouseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None:  # of a connection, or of who knows what
+            raise
+        print(f"{error.strerror}: {error.filename}; `klinehouse doctor` says how to mend a folder", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -90,6 +90,19 @@ def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], said:
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lake where nothing can be made says what the system said, of which path, and where to look."""
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("KLINEHOUSE_LAKE_ROOT", str(tmp_path / "taken" / "lake"))
+    days = ("BTCUSDT", "--interval", "1h", "--start", "2025-01-01", "--end", "2025-01-02", "--no-orchestration")
+    done = run("backfill", *days)
+    assert done.returncode == 1
+    assert f"\nNot a directory: {tmp_path}/taken/lake" in done.stderr
+    assert done.stderr.endswith("`klinehouse doctor` says how to mend a folder\n")
+
+
 @pytest.mark.parametrize("command", ["tidy", "deploy", "maintain"])
 def test_a_server_that_does_not_answer_is_one_clear_line(run: Run, command: str) -> None:
     """What needs Prefect's server says where it looked for one and what to do."""
