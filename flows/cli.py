@@ -166,7 +166,9 @@ def doctor() -> None:
 
 
 @app.command(name="status")
-def status(*, days: int = 30, root: str | None = None) -> None:
+def status(
+    *, days: Annotated[int, Parameter(validator=Number(gte=1, lte=36_500))] = 30, root: str | None = None
+) -> None:
     """Show what the lake holds, what quality says of it, what ran last, and whether live data flows.
 
     Args:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import ConfigurationError
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         "wss://api.tickdb.ai/v1/realtime", description="Address of the vendor's WebSocket side, without the key."
     )
     api_key: SecretStr | None = Field(None, description="The vendor's key.")
-    market_now: datetime | None = Field(
+    market_now: AwareDatetime | None = Field(
         None, description="The market's present where it is not ours: a replayed market ends there."
     )
     plan: Plan = Field("free", description="The vendor's plan: sets requests a minute and the reach of history.")
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         "", description="Where large sweeps run: empty for this process, `local`, or a Dask scheduler's address."
     )
     requests_per_minute: int | None = Field(None, ge=1, description="The key's rate where it is not the plan's.")
-    history_days: int | None = Field(None, ge=0, description="The key's reach where it is not the plan's.")
+    history_days: int | None = Field(None, ge=0, le=36_500, description="The key's reach where it is not the plan's.")
 
     @model_validator(mode="before")
     @classmethod

@@ -79,6 +79,7 @@ def test_a_backfill_is_planned_then_run_then_queried(run: Run) -> None:
         (("backfill", "BTCUSDT", "--at-once", "0", "--no-orchestration"), "greater than or equal to 1"),
         (("backfill", "BTCUSDT", "--start", "2999-01-01", "--no-orchestration"), "expected start before end"),
         (("backfill", "BTCUSDT", "--source", "nowhere", "--no-orchestration"), "tickdb|ccxt:"),
+        (("status", "--days", "99999999"), "Must be <= 36500"),
         (("sweep", "BTCUSDT", "--strategy", "magic", "--no-orchestration"), "ma_crossover"),
     ],
 )

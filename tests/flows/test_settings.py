@@ -49,6 +49,14 @@ def test_a_wrong_value_names_its_variable(monkeypatch) -> None:
     assert "canary-value" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "value"), [("MARKET_NOW", "2026-01-01T00:00:00"), ("HISTORY_DAYS", "99999999")])
+def test_a_time_without_zone_or_before_the_calendar_names_its_variable(monkeypatch, name: str, value: str) -> None:
+    """They are refused where they are read, not by the first run that reckons with them."""
+    monkeypatch.setenv(f"KLINEHOUSE_{name}", value)
+    with pytest.raises(ConfigurationError, match=f"KLINEHOUSE_{name}: Input should"):
+        settings.load()
+
+
 def test_an_env_file_of_another_encoding_is_named(tmp_path) -> None:
     """A file that an editor saved as UTF-16 is told as such."""
     (tmp_path / ".env").write_text("KLINEHOUSE_PLAN=basic", encoding="utf-16")
