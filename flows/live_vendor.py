@@ -30,8 +30,9 @@ _MONTH = timedelta(days=31)
 _AGAIN = 5
 #: Trades asked for after a gap, the most that the vendor returns.
 REFILLED_TRADES = 1_000
-#: The simulated market's history and future around the start, and how long it takes a fast one to reach the present.
-_SIMULATED_PAST, _SIMULATED_FUTURE, _CATCHES_UP = timedelta(hours=12), timedelta(days=2), timedelta(minutes=1)
+#: How much of the simulated market there is around the start, and how long it takes a fast one to reach the present.
+#: Where it begins changes none of its bars: it is the market that research fetched.
+_SIMULATED_PAST, _SIMULATED_FUTURE, _CATCHES_UP = timedelta(days=31), timedelta(days=31), timedelta(minutes=1)
 
 
 class LiveVendor:
@@ -139,7 +140,7 @@ async def _addresses(settings: Settings, symbols: Sequence[str]) -> AsyncIterato
 
     now, speed = datetime.now(UTC), settings.market_speed
     begins = now - (speed - 1) * _CATCHES_UP if speed > 1 else now
-    first = (begins - _SIMULATED_PAST).replace(minute=0, second=0, microsecond=0)
+    first = INTERVALS["1w"].floor(begins - _SIMULATED_PAST)  # so that its first bar is whole, of every length to a week
     market = generated(symbols=tuple(symbols), start=first, end=now + _SIMULATED_FUTURE)
     clock = MarketClock(begins if speed > 1 else datetime.now(UTC), speed=speed)
     async with Simulator(market, plan=settings.plan, now=clock) as simulator:

@@ -26,6 +26,9 @@ _CHARACTER = {
 }
 
 
+#: The month that begins with the typical price, counted from January 1970: January 2025.
+_TYPICAL_MONTH = 660
+
 #: The least volume of a bar in lots: enough for the trades that make its open, high, low and close.
 MIN_LOTS = 8
 
@@ -34,41 +37,86 @@ def generate(instrument: Instrument, *, seed: int, interval: str, start_ms: int,
     """Return bars of `instrument` with opens in ``[start_ms, end_ms)``.
 
     The columns are ``time`` (milliseconds), ``open, high, low, close, volume``, then ``open_interest`` for futures
-    and ``quote_volume`` for everything else. The numbers depend on the seed, the symbol and the start: adding a symbol
-    changes no other, and a later end adds bars and changes none of an ended day.
+    and ``quote_volume`` for everything else. The numbers depend on seed, symbol, interval and time alone: neither
+    another symbol nor another start or end changes a bar. For that, each calendar month is made by itself and led from
+    its own first price to that of the next, out of one random walk of months.
     """
-    times = _opens(instrument, interval, start_ms, end_ms)
-    rng = np.random.default_rng([seed, zlib.crc32(f"{instrument.symbol}:{instrument.type}".encode())])
+    salt = [seed, zlib.crc32(f"{instrument.symbol}:{instrument.type}".encode())]
+    yearly, path = _character(instrument, salt, _month(end_ms))
+    bar_sigma = _bar_sigma(instrument, interval, yearly)
+    frames = []
+    for month in range(_month(start_ms), max(_month(end_ms - 1), _month(start_ms)) + 1):
+        times = _opens(instrument, interval, _opened(month), _opened(month + 1))
+        rng = np.random.default_rng([*salt, month])
+        frames.append(_bars(instrument, interval, times, rng, bar_sigma, path[month], path[month + 1]))
+    return pl.concat(frames).filter(pl.col("time").is_between(start_ms, end_ms, closed="left"))
+
+
+def _month(moment_ms: int) -> int:
+    """Return the month that holds an instant, counted from January 1970."""
+    return int(np.datetime64(moment_ms, "ms").astype("datetime64[M]").astype(int))
+
+
+def _opened(month: int) -> int:
+    """Return the first instant of a month in milliseconds."""
+    return int(np.datetime64(month, "M").astype("datetime64[ms]").astype(int))
+
+
+def _bars(
+    instrument: Instrument,
+    interval: str,
+    times: np.ndarray,
+    rng: np.random.Generator,
+    bar_sigma: float,
+    begins: float,
+    ends: float,
+) -> pl.DataFrame:
+    """Return a month's bars, whose logarithm of the price goes from `begins` to `ends`."""
     first_of_session = np.diff(floor_ms(times, "1d"), prepend=-1) != 0
-    bar_sigma, level = _character(instrument, interval, rng)
     season = _season(times, instrument.market, interval)
-    # A stream for each kind of number, or one more bar would shift all that is drawn after the first kind.
+    # A stream for each kind of number, so that what is drawn of one does not shift the others.
     slow, fast, tails, opening, up, down, turnover, interest = rng.spawn(8)
     heat = _volatility(slow, fast, len(times), interval)
     sigma = bar_sigma * np.sqrt(season) * np.exp(heat / 2)
     moves = sigma * tails.standard_t(4, len(times)) / np.sqrt(2.0)  # variance of t(4) is 2
     gaps = np.where(first_of_session & (instrument.market != "GLOBAL"), 8.0, 0.1) * bar_sigma
     gaps = gaps * opening.standard_normal(len(times))
-    columns = _prices(up, down, moves, gaps, sigma, level, instrument.price_decimals)
-    volume = _volumes(turnover, season, heat, moves / sigma, instrument, interval, level)
+    path = begins + _led(np.cumsum(moves + gaps), ends - begins)
+    columns = _prices(up, down, path, moves, sigma, instrument.price_decimals)
+    volume = _volumes(turnover, season, heat, moves / sigma, instrument, interval, np.exp(begins))
     return _frame(instrument, interest, times, columns, volume)
 
 
+def _led(walk: np.ndarray, to: float) -> np.ndarray:
+    """Return a walk that ends at `to`, every step changed alike: in a month of minutes by far less than its noise."""
+    return walk + np.linspace(0.0, to - walk[-1], len(walk) + 1)[1:] if len(walk) else walk
+
+
 def _opens(instrument: Instrument, interval: str, start_ms: int, end_ms: int) -> np.ndarray:
+    """Return the opens in ``[start_ms, end_ms)``; a week belongs to the month it opens in."""
     if interval in ("1d", "1w", "1M"):
         moments = sessions.days(instrument.market, start_ms, end_ms)
     else:
         moments = sessions.minutes(instrument.market, start_ms, end_ms)
     opens = floor_ms(moments, interval)
+    opens = opens[opens >= start_ms]
     return opens[np.diff(opens, prepend=-1) != 0]  # ascending: np.unique would hash and sort a million for nothing
 
 
-def _character(instrument: Instrument, interval: str, rng: np.random.Generator) -> tuple[float, float]:
+def _character(instrument: Instrument, salt: list[int], last: int) -> tuple[float, np.ndarray]:
+    """Return the yearly volatility, and the logarithm of the price at the begin of every month up to after `last`."""
     yearly, level = _CHARACTER[instrument.type]
+    rng = np.random.default_rng(salt)
+    yearly, level = yearly * rng.uniform(0.8, 1.25), level * np.exp(rng.normal(0.0, 0.4))
+    walk = np.cumsum(rng.standard_normal(max(last, _TYPICAL_MONTH) + 2)) * yearly / np.sqrt(12)
+    return yearly, np.log(level) + walk - walk[_TYPICAL_MONTH]
+
+
+def _bar_sigma(instrument: Instrument, interval: str, yearly: float) -> float:
     open_share = 1.0 if instrument.market == "GLOBAL" else 252 * 6.5 / (365 * 24)
     step = STEP_MS.get(interval, 30 * DAY_MS)
     bars_a_year = 365 * DAY_MS / step * (open_share if step < DAY_MS else min(1.0, open_share * 24 / 6.5))
-    return yearly * rng.uniform(0.8, 1.25) / np.sqrt(bars_a_year), level * np.exp(rng.normal(0.0, 0.4))
+    return yearly / np.sqrt(bars_a_year)
 
 
 def _season(times: np.ndarray, market: str, interval: str) -> np.ndarray:
@@ -104,15 +152,13 @@ def _autoregression(noise: np.ndarray, phi: float, *, deviation: float) -> np.nd
 def _prices(
     up: np.random.Generator,
     down: np.random.Generator,
+    path: np.ndarray,
     moves: np.ndarray,
-    gaps: np.ndarray,
     sigma: np.ndarray,
-    level: float,
     decimals: int,
 ) -> dict[str, np.ndarray]:
     """Return open, high, low and close on ticks; each open is the close before it plus a gap."""
     scale = 10**decimals
-    path = np.log(level) + np.cumsum(moves + gaps)
     close = np.maximum(np.rint(np.exp(path) * scale), 5)
     opened = np.maximum(np.rint(np.exp(path - moves) * scale), 5)
     reach = sigma * close
@@ -147,7 +193,7 @@ def _frame(
 ) -> pl.DataFrame:
     frame = pl.DataFrame({"time": times, **prices, "volume": volume})
     if instrument.type == "futures":
-        interest = 50_000 + np.cumsum(rng.integers(-40, 41, len(times)))
-        return frame.with_columns(open_interest=pl.Series(np.maximum(interest, 0).astype(np.float64)))
+        interest = 50_000 + np.rint(_led(np.cumsum(rng.integers(-40, 41, len(times))), 0.0))
+        return frame.with_columns(open_interest=pl.Series(np.maximum(interest, 0)))
     mean_price = (prices["open"] + prices["high"] + prices["low"] + prices["close"]) / 4
     return frame.with_columns(quote_volume=pl.Series(np.round(mean_price * volume, 2)))

@@ -117,7 +117,7 @@ def generated(
     start: datetime = datetime(2025, 1, 1, tzinfo=UTC),
     end: datetime = datetime(2025, 4, 1, tzinfo=UTC),
 ) -> Market:
-    """Return a seeded market: the same arguments give the same bytes in every process.
+    """Return a seeded market: the same seed, symbol and interval have the same bars at the same time, in every process.
 
     Args:
         seed: Anything; each symbol draws its own stream from it.

@@ -50,8 +50,9 @@ def minutes(market: str, start_ms: int, end_ms: int) -> np.ndarray:
     """Return the opens of every minute of regular trading in ``[start_ms, end_ms)``, ascending."""
     if market == "GLOBAL":
         return np.arange(-(-start_ms // MINUTE_MS) * MINUTE_MS, end_ms, MINUTE_MS, dtype=np.int64)
-    pieces = [np.arange(opened, closed, MINUTE_MS, dtype=np.int64) for opened, closed in _spans(market)]
-    every = np.concatenate(pieces)
+    spans = [(opened, closed) for opened, closed in _spans(market) if closed > start_ms and opened < end_ms]
+    pieces = [np.arange(opened, closed, MINUTE_MS, dtype=np.int64) for opened, closed in spans]
+    every = np.concatenate([np.empty(0, np.int64), *pieces])
     return every[(every >= start_ms) & (every < end_ms)]
 
 

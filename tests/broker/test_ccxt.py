@@ -70,7 +70,7 @@ async def rig(sim: Simulator) -> AsyncIterator[Rig]:
         yield
         sim.order_faults = before
 
-    yield Rig(broker, "BTC/USDT", D("0.01"), D(20), D("25624.2"), D(100_000), D(100), trade, lost_replies, SECRET)
+    yield Rig(broker, "BTC/USDT", D("0.01"), D(30), D("28506.8"), D(100_000), D(100), trade, lost_replies, SECRET)
     await broker.close()
 
 

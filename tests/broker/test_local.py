@@ -57,7 +57,7 @@ def rig_of(broker: LocalBroker, sim: Simulator) -> Rig:
         yield
         sim.order_faults = before
 
-    return Rig(broker, "BTCUSDT", D("0.01"), D(20), D("25624.2"), D(100_000), D(100), trade, lost_replies, sim.api_key)
+    return Rig(broker, "BTCUSDT", D("0.01"), D(30), D("28506.8"), D(100_000), D(100), trade, lost_replies, sim.api_key)
 
 
 class TestClassA(BrokerContract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -55,17 +55,27 @@ def test_another_seed_gives_another_market(market: Market) -> None:
     assert _text(other, "BTCUSDT") != _text(market, "BTCUSDT")
 
 
+@pytest.mark.parametrize("interval", ["1m", "1h", "1d", "1w"])
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "ACME.US", "700.HK", "BU2609"])
-def test_a_later_end_changes_no_ended_day(symbol: str) -> None:
-    """What a process fetched yesterday is what another one finds there today, or a lake would hold two markets."""
-    start, day = milliseconds(START), milliseconds(END)
-    early, late = (
-        generate(instrument(symbol), seed=3, interval="1m", start_ms=start, end_ms=end)
-        for end in (day + DAY_MS // 5, day + 4 * DAY_MS)
+def test_neither_start_nor_end_changes_a_bar(symbol: str, interval: str) -> None:
+    """What one process fetched, any other finds there, or a lake filled by both would hold two markets."""
+    item, start, middle, end = instrument(symbol), *(milliseconds(START + timedelta(days=n)) for n in (0, 70, 71.3))
+    wide, narrow = (
+        generate(item, seed=3, interval=interval, start_ms=first, end_ms=last)
+        for first, last in ((start, end + DAY_MS), (middle - 20 * DAY_MS, end))
     )
-    ended = early.filter(pl.col("time") < day)
-    assert ended.height > 2_000
-    assert ended.equals(late.filter(pl.col("time") < day))
+    assert narrow.height > 0
+    assert narrow.equals(wide.filter(pl.col("time").is_between(middle - 20 * DAY_MS, end, closed="left")))
+    assert wide["time"].is_sorted()
+    assert wide["time"].n_unique() == wide.height
+
+
+def test_prices_go_on_where_a_month_ends() -> None:
+    """Months are made one by one, and their seams show no gap that a minute has not."""
+    bars = generated(symbols=("BTCUSDT",), start=START, end=START + timedelta(days=100)).bars("BTCUSDT", "1m")
+    jumps = np.abs(np.diff(np.log(bars["close"].to_numpy())))
+    first = (bars["timestamp"].dt.day() == 1) & (bars["timestamp"].dt.time() == time(0))
+    assert jumps[np.flatnonzero(first.to_numpy())[1:] - 1].max() < np.quantile(jumps, 0.999)
 
 
 def test_a_market_that_never_closes_has_every_minute(market: Market) -> None:
