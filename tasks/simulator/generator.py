@@ -43,12 +43,11 @@ def generate(instrument: Instrument, *, seed: int, interval: str, start_ms: int,
     """
     salt = [seed, zlib.crc32(f"{instrument.symbol}:{instrument.type}".encode())]
     yearly, path = _character(instrument, salt, _month(end_ms))
-    bar_sigma = _bar_sigma(instrument, interval, yearly)
     frames = []
     for month in range(_month(start_ms), max(_month(end_ms - 1), _month(start_ms)) + 1):
         times = _opens(instrument, interval, _opened(month), _opened(month + 1))
         rng = np.random.default_rng([*salt, month])
-        frames.append(_bars(instrument, interval, times, rng, bar_sigma, path[month], path[month + 1]))
+        frames.append(_bars(instrument, interval, times, rng, yearly, path[month], path[month + 1]))
     return pl.concat(frames).filter(pl.col("time").is_between(start_ms, end_ms, closed="left"))
 
 
@@ -67,11 +66,12 @@ def _bars(
     interval: str,
     times: np.ndarray,
     rng: np.random.Generator,
-    bar_sigma: float,
+    yearly: float,
     begins: float,
     ends: float,
 ) -> pl.DataFrame:
     """Return a month's bars, whose logarithm of the price goes from `begins` to `ends`."""
+    bar_sigma, minute_sigma = (_bar_sigma(instrument, length, yearly) for length in (interval, "1m"))
     first_of_session = np.diff(floor_ms(times, "1d"), prepend=-1) != 0
     season = _season(times, instrument.market, interval)
     # A stream for each kind of number, so that what is drawn of one does not shift the others.
@@ -79,7 +79,8 @@ def _bars(
     heat = _volatility(slow, fast, len(times), interval)
     sigma = bar_sigma * np.sqrt(season) * np.exp(heat / 2)
     moves = sigma * tails.standard_t(4, len(times)) / np.sqrt(2.0)  # variance of t(4) is 2
-    gaps = np.where(first_of_session & (instrument.market != "GLOBAL"), 8.0, 0.1) * bar_sigma
+    opens = first_of_session & (instrument.market != "GLOBAL")
+    gaps = np.where(opens, 8.0 * minute_sigma, 0.1 * bar_sigma)  # a night is as long whatever the bars are
     gaps = gaps * opening.standard_normal(len(times))
     path = begins + _led(np.cumsum(moves + gaps), ends - begins)
     columns = _prices(up, down, path, moves, sigma, instrument.price_decimals)

@@ -70,6 +70,15 @@ def test_neither_start_nor_end_changes_a_bar(symbol: str, interval: str) -> None
     assert wide["time"].n_unique() == wide.height
 
 
+@pytest.mark.parametrize("interval", ["1m", "1h", "1d"])
+def test_a_night_is_as_long_whatever_the_bars_are(interval: str) -> None:
+    """A stock opens within a few per cent of its last close, also where its shortest bar is a day."""
+    market = generated(symbols=("ACME.US",), interval=interval, start=START - timedelta(days=365), end=END)
+    days = market.bars("ACME.US", "1d")
+    gaps = np.log(days["open"].to_numpy()[1:] / days["close"].to_numpy()[:-1])
+    assert 0.003 < gaps.std() < 0.015
+
+
 def test_prices_go_on_where_a_month_ends() -> None:
     """Months are made one by one, and their seams show no gap that a minute has not."""
     bars = generated(symbols=("BTCUSDT",), start=START, end=START + timedelta(days=100)).bars("BTCUSDT", "1m")
