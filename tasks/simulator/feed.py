@@ -41,6 +41,7 @@ class Feed:
 
     Attributes:
         subscribed: To be set after each change of what readers are subscribed to.
+        played_ms: Up to when everything has been sent.
     """
 
     def __init__(self, quotes: Quotes, clock: Clock, links: Links, injected: list[Injection]) -> None:
@@ -49,6 +50,7 @@ class Feed:
         self.links = links
         self.injected = injected
         self.subscribed = asyncio.Event()
+        self.played_ms = clock()
         self._rendered: OrderedDict[tuple[str, Instrument, int, str, int], Rendered] = OrderedDict()
         self._writers: dict[str, Callable[[Instrument, int, str, int], Rendered]] = {
             "depth": self._depths,
@@ -58,20 +60,20 @@ class Feed:
 
     async def run(self) -> None:
         """Play until cancelled; a driven clock waits for readers and for their sockets to drain."""
-        position = self.clock()
+        self.played_ms = self.clock()
         while True:
             clock = self.clock
             if isinstance(clock, MarketClock) and clock.driven:
                 await self._reader()
-                clock.advance(position + clock.step_ms)
+                clock.advance(self.played_ms + clock.step_ms)
             else:
                 await asyncio.sleep(_TICK_S)
             now = clock()
-            if now <= position:  # the market has ended, or its clock stands still
+            if now <= self.played_ms:  # the market has ended, or its clock stands still
                 await asyncio.sleep(_TICK_S)
                 continue
-            self.play(max(position, now - _CATCH_UP_MS), now)
-            position = now
+            self.play(max(self.played_ms, now - _CATCH_UP_MS), now)
+            self.played_ms = now
             await self._drained()
 
     async def _reader(self) -> None:
@@ -114,9 +116,9 @@ class Feed:
         return found
 
     def snapshot(self, topic: Topic, faults: StreamFaults) -> bytes | None:
-        """Return the message that stands now for a new subscriber; trades have none."""
+        """Return the message that stands for a new subscriber where the playing goes on; trades have none."""
         channel, item = topic
-        now, name = self.clock(), item.ticker if channel in faults.bare_channels else item.symbol
+        now, name = self.played_ms, item.ticker if channel in faults.bare_channels else item.symbol
         if channel == "trade":
             return None
         view = (

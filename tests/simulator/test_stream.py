@@ -79,6 +79,17 @@ async def test_ping_is_answered_with_the_markets_time(small_market: Market) -> N
     assert pong["data"]["timestamp"] == int(NOW.timestamp() * 1000) + 700
 
 
+async def test_a_snapshot_is_followed_by_what_is_newer(small_market: Market) -> None:
+    """However fast the clock runs, a new subscriber gets no book twice and none that is older than the last."""
+    async with (
+        Simulator(small_market, plan="pro", now=MarketClock(START, speed=600)) as sim,
+        connected(sim) as client,
+    ):
+        await client.send("subscribe", "depth", "BTCUSDT")
+        stamps = [(await client.read("depth"))["data"]["timestamp"] for _ in range(40)]
+    assert stamps == sorted(set(stamps))
+
+
 async def test_subscriptions_are_acknowledged_and_snapshots_follow(small_market: Market) -> None:
     """The answer names channel and symbols; the standing book comes at once, even if the clock stands still."""
     async with Simulator(small_market, now=NOW) as sim, connected(sim) as client:
