@@ -100,9 +100,8 @@ class Desk:
             known = [order for order in known if order.open]
         if known and self.faults.uniqueness != "none":
             raise Refusal(6002, ticket.client_order_id, data=known[-1].describe())
-        price = ticket.price or self.venue.reference_price(ticket.item, ticket.side)
-        if ticket.side == "buy" and price * ticket.quantity > account.cash - self._reserved(account):
-            raise Refusal(6003, f"insufficient balance for {ticket.quantity} at {price}")
+        if ticket.side == "buy" and (cost := self.venue.cost(ticket)) > account.cash - self._reserved(account):
+            raise Refusal(6003, f"insufficient balance for {ticket.quantity}: {cost} needed")
         return self.venue.place(key, ticket)
 
     def cancel(self, key: str, order: Order) -> Order:

@@ -159,10 +159,15 @@ class Venue:
         """How many orders wait in the book."""
         return len(self._resting)
 
-    def reference_price(self, item: Instrument, side: str) -> Decimal:
-        """Return the best price an order of that side could take now; 0 where there is none."""
-        levels = self._book(item, self.quotes.market.clock())[_OPPOSITE[side]]
-        return levels[0].price if levels else ZERO
+    def cost(self, ticket: Ticket) -> Decimal:
+        """Return what an order takes at most, fees aside: at its limit, or at the levels a market order walks now."""
+        if ticket.price is not None:
+            return ticket.price * ticket.quantity
+        left, cost = ticket.quantity, ZERO
+        for level in self._book(ticket.item, self.quotes.market.clock())[_OPPOSITE[ticket.side]]:
+            taken = min(left, level.left)
+            left, cost = left - taken, cost + taken * level.price
+        return cost
 
     def _execute(
         self,

@@ -89,6 +89,18 @@ async def test_a_market_order_walks_the_book(small_market: Market) -> None:
     assert Decimal(account["positions"][0]["quantity"]) == first_two
 
 
+async def test_a_market_buy_needs_the_cash_for_every_level_it_walks(small_market: Market) -> None:
+    """Affordable at the best price alone is not affordable: cash falls below zero by fees only."""
+    async with trading(small_market) as trader:
+        _, book = await trader.call("GET", "/v1/market/depth", symbol="BTCUSDT", limit="50")
+        asks = [(Decimal(price), Decimal(size)) for price, size in book["asks"]]
+        most = (1_000_000 / asks[0][0]).quantize(Decimal("0.0001"), rounding="ROUND_DOWN")
+        assert asks[0][1] < most < sum(size for _, size in asks)
+        code, _ = await trader.place("a", quantity=str(most))
+        _, account = await trader.call("GET", "/v1/account")
+    assert (code, account["balances"][0]["total"]) == (6003, "1000000")
+
+
 async def test_the_book_thins_as_it_is_taken(small_market: Market) -> None:
     """Two orders in the same instant do not both get the best level."""
     async with trading(small_market) as trader:
