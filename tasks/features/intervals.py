@@ -24,8 +24,9 @@ def close_time(name: str, column: str = "timestamp") -> pl.Expr:
 def _check_longer(name: str, longer: str) -> tuple[Interval, Interval]:
     base, top = interval(name), interval(longer)
     reference = datetime(2024, 2, 1, tzinfo=EPOCH.tzinfo)
-    if top.next(reference) <= base.next(reference):
-        raise InputError(f"interval: expected one longer than {name}, found {longer}")
+    whole = top.step or timedelta(days=1)  # every month is whole days
+    if top.next(reference) <= base.next(reference) or (base.step and whole % base.step):
+        raise InputError(f"interval: expected a multiple longer than {name}, found {longer}")
     return base, top
 
 
@@ -41,7 +42,7 @@ def resample(bars: pl.DataFrame, name: str, longer: str) -> pl.DataFrame:
     """Return the `longer` bars that the bars hold whole: closed by the last one, not begun before the first.
 
     Raises:
-        InputError: `longer` is not longer than `name`.
+        InputError: `longer` is not longer than `name`, or no whole number of its bars.
     """
     _check_longer(name, longer)
     if bars.is_empty():
@@ -67,7 +68,7 @@ def join_closed(
         bars: Rows labelled by the open of a bar of interval `name`, sorted.
         name: Their interval.
         longer_bars: Rows labelled by the open of a bar of interval `longer`, sorted.
-        longer: Their interval, longer than `name`.
+        longer: Their interval, a multiple of `name`.
         columns: Column of `longer_bars` → its name in the result.
 
     Returns:

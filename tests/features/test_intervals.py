@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tasks.errors import InputError
 from tasks.features.compute import compute_features, warm_up
 from tasks.features.intervals import join_closed, ratio, resample
 
@@ -48,6 +49,13 @@ def test_weeks_and_months_close_by_the_calendar(bars: pl.DataFrame) -> None:
 def test_the_ratio_counts_the_bars_of_the_longest_case(name: str, longer: str, expected: int) -> None:
     """A longer bar holds at most this many bars; warm-ups are counted with it."""
     assert ratio(name, longer) == expected
+
+
+@pytest.mark.parametrize(("name", "longer"), [("3m", "5m"), ("1w", "1mo"), ("1h", "1m"), ("1h", "1h")])
+def test_bars_that_do_not_divide_a_longer_one_make_none(bars: pl.DataFrame, name: str, longer: str) -> None:
+    """A bar that reaches over the end of the longer one would put prices into it that came after its close."""
+    with pytest.raises(InputError, match=f"a multiple longer than {name}, found {longer}"):
+        compute_features(bars, [f"mean_20@{longer}"], interval=name)
 
 
 def test_a_feature_on_a_longer_interval_is_that_of_the_closed_bars(bars: pl.DataFrame) -> None:
