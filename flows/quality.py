@@ -7,6 +7,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from pydantic import Field
 
 from flows.adhoc import flow
@@ -49,8 +50,9 @@ async def quality(
     settings = load()
     first, last = span(interval, start, end, now=settings.market_now)
     lake = Lake(settings.lake_root)
-    _check_known(lake, interval, symbols)
-    listed = listings(Ledger(lake).records(interval))
+    records = Ledger(lake).records(interval)
+    _check_known(symbols, interval, _known(lake, interval, records))
+    listed = listings(records)
     parts = [
         (symbol, *part)
         for symbol in symbols
@@ -89,8 +91,9 @@ async def quality_lake(
     """
     settings = load()
     lake = Lake(settings.lake_root)
-    _check_known(lake, interval, symbols or [])
-    names = symbols or _known(lake, interval)
+    known = _known(lake, interval, Ledger(lake).records(interval))
+    _check_known(symbols or [], interval, known)
+    names = symbols or known
     markets = {name: Market(calendar_of(name), for_market(market_of(name), interval)) for name in names}
     receipt = await step(
         check_lake, settings.lake_root, interval, symbols=symbols, markets=markets, as_of=settings.market_now
@@ -127,14 +130,14 @@ async def release(
     return await step(release_partitions, load().lake_root, symbol, interval, utc(start), utc(end), reason, released_by)
 
 
-def _known(lake: Lake, interval: str) -> list[str]:
+def _known(lake: Lake, interval: str, records: pl.DataFrame) -> list[str]:
     """Return the symbols that the lake has bars of, or that a vendor was asked for."""
-    return sorted({*lake.symbols(interval), *Ledger(lake).records(interval)["symbol"]})
+    return sorted({*lake.symbols(interval), *records["symbol"]})
 
 
-def _check_known(lake: Lake, interval: str, symbols: Sequence[str]) -> None:
+def _check_known(symbols: Sequence[str], interval: str, known: Sequence[str]) -> None:
     """Refuse symbols that nobody ever fetched: a slip of the pen would stay on record as rejected."""
-    unknown = sorted({*symbols} - {*_known(lake, interval)})
+    unknown = sorted({*symbols} - {*known})
     if unknown:
         raise InputError(
             f"quality: expected symbols whose {interval} bars were fetched, found none of {' '.join(unknown)}; "
