@@ -282,6 +282,7 @@ async def test_a_person_ends_the_doubt_that_nobody_else_can(tmp_path: Path) -> N
     async with trading(tmp_path, prepare=poor) as rig:
         identifier = await doubtful(rig)
         await rig.until(lambda: rig.desk._core.doubts[identifier].given_up, "a person is called")
+        await rig.until_state(TradingState.ACTIVE)  # a comparison in between may have found it in doubt
         denied = rig.desk.propose(proposal(2))
         await rig.until_status(denied, Status.DENIED)
         assert "in doubt" in rig.order(denied).reason
