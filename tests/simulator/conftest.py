@@ -51,7 +51,7 @@ def get(sim: Simulator, path: str, key: str | None = None, **query: object) -> A
     headers = {"X-API-Key": sim.api_key if key is None else key} if key != "" else {}
     request = urllib.request.Request(f"{sim.url}{path}?{text}", headers=headers)  # noqa: S310 - loopback
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
             return answer.status, dict(answer.headers), json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, dict(error.headers), json.loads(error.read())

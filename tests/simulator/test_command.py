@@ -22,7 +22,7 @@ def test_it_prints_its_address_and_key_and_stops_when_told() -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     lines = dict(line.split(maxsplit=1) for line in iter(process.stdout.readline, "") if _last(process, line))
-    assert process.wait(timeout=10) == 0
+    assert process.wait(timeout=60) == 0
     assert lines["key"].strip() == "local-market-key"
     assert lines["serving"].split() == ["BTCUSDT", "ETHUSDT"]
 
@@ -32,7 +32,7 @@ def _last(process: subprocess.Popen, line: str) -> bool:
         url = line.split()[1]
         path, headers = "/v1/market/intervals/kline", {"X-API-Key": "local-market-key"}
         request = urllib.request.Request(f"{url}{path}", headers=headers)  # noqa: S310 - loopback
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - loopback
             assert answer.status == 200
         process.send_signal(signal.SIGTERM)
     return True
