@@ -2,7 +2,8 @@
 
 A market of the last twenty minutes is streamed twenty times as fast, so that bars close every three seconds and a
 moving-average crossover really trades. Everything else runs as it would: the stream, the recording, the strategies, the
-risk limits with ages in real seconds, the paper broker against the streamed books, the journal, the page.
+risk limits with ages in real seconds, the paper broker against the streamed books, the journal, the page. Limits that
+count by the minute count the market's: 200 orders of a strategy in a minute of ours, where a real run is allowed ten.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main(seconds: float = SECONDS) -> int:
         market="simulator",
         plan="enterprise",
         market_speed=SPEED,
+        limits_file=write_limits(folder, SPEED),
         lake_root=str(folder / "lake"),
         state_dir=folder / "state",
         control_port=_free_port(),
@@ -55,6 +57,20 @@ def main(seconds: float = SECONDS) -> int:
     with use(settings):
         state = asyncio.run(_trade(settings.state_dir, f"http://127.0.0.1:{settings.control_port}", seconds))
     return _report(folder, state)
+
+
+def write_limits(folder: Path, speed: float) -> Path:
+    """Write the usual limits for a market `speed` times as fast: what counts by the minute counts the market's."""
+    from tasks.orders.account import Limits
+
+    usual = Limits()
+    rates = ("orders_per_minute", "symbol_orders_per_minute", "strategy_orders_per_minute")
+    lines = [f"{name} = {getattr(usual, name) * speed:.0f}" for name in rates]
+    lines.append(f"collar_period_s = {float(usual.collar_period_s) / speed:g}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "limits.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 async def _trade(folder: Path, page: str, seconds: float) -> dict[str, Any]:
@@ -68,6 +84,7 @@ async def _trade(folder: Path, page: str, seconds: float) -> dict[str, Any]:
     if not running.done():
         token = (folder / "control.token").read_text(encoding="utf-8")
         print(f"Page:   {page}/#token={token}  (look, press HALT; Ctrl-C ends early)")
+        print(f"Limits: the usual ones, by the market's minute, of which {SPEED:g} pass in one of ours")
     until = time.monotonic() + seconds
     while not running.done() and (left_s := until - time.monotonic()) > 0:
         _progress(state, left_s)
