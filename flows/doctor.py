@@ -198,7 +198,7 @@ def check_lake(settings: Settings) -> Finding:
     try:
         tables = lake.tables()
     except Exception as error:  # noqa: BLE001  # whatever the storage's client raises is what the person must read
-        cure = "docs/lake.md has the AWS_* variables; check address, bucket and access"
+        cure = "docs/lake.md has the AWS_* variables, which .env cannot set; check address, bucket and access"
         return Finding("lake", "fail", f"{settings.lake_root}: {_first_line(error)}", cure)
     written = "" if lake.location.is_local else " (writing not tried)"
     return Finding("lake", "ok", f"{settings.lake_root}: {len(tables)} tables{written}")

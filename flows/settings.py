@@ -7,10 +7,12 @@ Nothing is read at import: `load()` reads, `use()` puts a ready object in its pl
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,15 +30,26 @@ REQUESTS_PER_MINUTE: dict[str, int] = {"free": 30, "basic": 60, "pro": 600, "ent
 SUBSCRIPTIONS: dict[str, int] = {"free": 5, "basic": 50, "pro": 300, "enterprise": 5000}
 HISTORY_DAYS: dict[str, int] = {"free": 0, "basic": 365, "pro": 3 * 365, "enterprise": 10 * 365}
 
+_PREFIX = "KLINEHOUSE_"
+#: How alike two names are, out of 1, where one is taken for a slip of the other.
+_ALIKE = 0.75
+
 
 class Settings(BaseSettings):
     """One frozen object with everything a machine decides."""
 
     model_config = SettingsConfigDict(
-        env_prefix="KLINEHOUSE_", env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True
+        env_prefix=_PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8",
+        dotenv_filtering="match_prefix",  # the lines of other programs are theirs to read
+        extra="forbid",
+        frozen=True,
     )
 
-    lake_root: str = Field("data", description="Folder or s3:// address of the lake; S3 takes the AWS_* variables.")
+    lake_root: str = Field(
+        "data", description="Folder or s3:// address of the lake; S3 takes the environment's AWS_* variables."
+    )
     report_dir: Path = Field(Path("reports"), description="Folder that reports are written to.")
     state_dir: Path = Field(STATE_DIR, description="Folder for locks and the shared rate budget.")
     market: Literal["tickdb", "simulator"] = Field(
@@ -118,12 +131,16 @@ def load() -> Settings:
     """Return the settings of this machine, or those that `use()` put in place.
 
     Raises:
-        ConfigurationError: A variable has a value that its setting cannot take, or .env cannot be read.
+        ConfigurationError: A variable has a value that its setting cannot take, or a name that is close to a setting's
+            and none, or .env cannot be read.
     """
     settings = _in_use.get()
     if settings is not None:
         return settings
     check_env_file()
+    problems = [_unknown(name, "the environment") for name in os.environ if _is_misspelt(name)]
+    if problems:
+        raise ConfigurationError(f"settings: {'; '.join(problems)}")
     try:
         return Settings()
     except ValidationError as error:
@@ -148,10 +165,32 @@ def check_env_file() -> None:
 
 
 def _problem(item: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, item["loc"])).upper()
-    if item["type"] == "extra_forbidden":
-        return f"{name} in .env: expected settings of Klinehouse there, found another; correct its name, or export it"
-    return f"KLINEHOUSE_{name}: {item['msg']}"
+    name = f"{_PREFIX}{'.'.join(map(str, item['loc'])).upper()}"
+    return _unknown(name, ".env") if item["type"] == "extra_forbidden" else f"{name}: {item['msg']}"
+
+
+def _unknown(name: str, place: str) -> str:
+    near = _nearest(name)
+    hint = f"; did you mean {_PREFIX}{near.upper()}?" if near else ""
+    return f"{name} in {place}: expected a setting, found none of that name{hint}"
+
+
+def _is_misspelt(name: str) -> bool:
+    """Return whether a variable is close to a setting and none: other names with our prefix may be anybody's.
+
+    Kubernetes gives every container such names for a service called klinehouse.
+    """
+    if not name.upper().startswith(_PREFIX) or _own(name) in Settings.model_fields:
+        return False
+    return _nearest(name) is not None
+
+
+def _nearest(name: str) -> str | None:
+    return next(iter(get_close_matches(_own(name), Settings.model_fields, n=1, cutoff=_ALIKE)), None)
+
+
+def _own(name: str) -> str:
+    return name[len(_PREFIX) :].lower()
 
 
 @contextmanager

@@ -64,13 +64,36 @@ def test_an_env_file_of_another_encoding_is_named(tmp_path) -> None:
         settings.load()
 
 
-@pytest.mark.parametrize("name", ["PREFECT_API_URL", "KLINEHOUSE_APIKEY"])
-def test_a_line_of_the_env_file_that_is_no_setting_is_named_as_it_stands(tmp_path, name: str) -> None:
-    """A misspelled setting, or one of another program, is found by its own name; its value is not told."""
+def test_lines_of_other_programs_in_the_env_file_are_theirs(tmp_path) -> None:
+    """A project's file commonly holds Prefect's and the storage's variables too, and any other program's."""
+    (tmp_path / ".env").write_text("PREFECT_API_URL=http://x\nAWS_REGION=y\nPLAN=z\nKLINEHOUSE_PLAN=basic\n")
+    assert settings.load().plan == "basic"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("KLINEHOUSE_APIKEY", "; did you mean KLINEHOUSE_API_KEY?"), ("KLINEHOUSE_COLOUR", "")]
+)
+def test_a_misspelt_setting_in_the_env_file_is_refused(tmp_path, name: str, hint: str) -> None:
+    """It is named as it stands there, with what it is close to; its value is not told."""
     (tmp_path / ".env").write_text(f"{name}=canary-value\n")
-    with pytest.raises(ConfigurationError, match=rf"settings: {name} in \.env: .*correct its name") as caught:
+    with pytest.raises(ConfigurationError) as caught:
         settings.load()
-    assert "canary-value" not in str(caught.value)
+    assert str(caught.value) == f"settings: {name} in .env: expected a setting, found none of that name{hint}"
+
+
+@pytest.mark.parametrize("name", ["KLINEHOUSE_LIMIT_FILE", "KLINEHOUSE_LIMITSFILE", "klinehouse_limits_fil"])
+def test_a_misspelt_setting_in_the_environment_is_refused(monkeypatch, name: str) -> None:
+    """Limits that somebody meant to set are not the defaults without a word."""
+    monkeypatch.setenv(name, "canary-value")
+    with pytest.raises(ConfigurationError, match=f"{name} in the environment: .*did you mean KLINEHOUSE_LIMITS_FILE?"):
+        settings.load()
+
+
+def test_other_names_in_the_environment_are_no_settings_of_ours(monkeypatch) -> None:
+    """Kubernetes gives each container such names for a service called klinehouse."""
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "PORT", "PORT_4200_TCP_ADDR", "PORT_4200_TCP_PROTO", "PROOF"):
+        monkeypatch.setenv(f"KLINEHOUSE_{name}", "x")
+    assert settings.load().plan == "free"
 
 
 def test_a_missing_key_says_what_to_do() -> None:
