@@ -20,6 +20,9 @@ from tasks.simulator.market import Market, generated
 from tasks.simulator.server import Simulator
 from tests.simulator.conftest import END, NOW, START, get, klines
 
+#: How long a message may take that must come, on a machine that is busy.
+PATIENCE_S = 30.0
+
 
 class Client:
     """A bare WebSocket client: sends dicts, reads dicts."""
@@ -35,7 +38,7 @@ class Client:
     async def read(self, cmd: str | None = None) -> dict[str, Any]:
         """Return the next message, of that command if one is named."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 5)
+            message = await asyncio.wait_for(self.socket.receive(), PATIENCE_S)
             assert message.type is aiohttp.WSMsgType.TEXT, message
             body = json.loads(message.data)
             if cmd in (None, body["cmd"]):
@@ -44,7 +47,7 @@ class Client:
     async def read_until_end(self) -> int | None:
         """Read on until the connection ends; return the close code."""
         while True:
-            message = await asyncio.wait_for(self.socket.receive(), 5)
+            message = await asyncio.wait_for(self.socket.receive(), PATIENCE_S)
             if message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING):
                 return self.socket.close_code
             if message.type is aiohttp.WSMsgType.ERROR:
@@ -151,13 +154,15 @@ async def test_a_clock_of_n_times_plays_n_times_faster(small_market: Market) -> 
     """At 60×, a real second shows about a minute of books."""
     clock = MarketClock(START, speed=60.0)
     async with Simulator(small_market, now=clock) as sim, connected(sim) as client:
+        began = asyncio.get_running_loop().time()
         await client.send("subscribe", "depth", "BTCUSDT")
         first = (await client.read("depth"))["data"]["timestamp"]
-        began, elapsed_s = asyncio.get_running_loop().time(), 0.0
-        while elapsed_s < 0.5:
+        elapsed_s = speed = 0.0
+        while elapsed_s < 0.5 or (speed < 40 and elapsed_s < PATIENCE_S):  # a busy reader lags and catches up
             last = (await client.read("depth"))["data"]["timestamp"]
             elapsed_s = asyncio.get_running_loop().time() - began
-    assert 30 < (last - first) / 1000 / elapsed_s < 90
+            speed = (last - first) / 1000 / elapsed_s
+    assert 30 < speed < 90
 
 
 def test_the_clock_stops_at_its_end_and_refuses_nonsense() -> None:
@@ -302,7 +307,7 @@ async def test_silence_is_silent(small_market: Market, how: str, pongs: bool) ->
         for _ in range(100):
             await client.send("ping")
             try:
-                body = await asyncio.wait_for(client.read(), 0.3)
+                body = await asyncio.wait_for(client.read(), PATIENCE_S if pongs else 0.3)
             except TimeoutError:
                 break
             seen.add(body["cmd"])
@@ -319,12 +324,15 @@ async def test_endings_come_by_themselves(small_market: Market, how: str) -> Non
     async with playing(small_market, stream_faults=faults) as (sim, client):
         await client.send("subscribe", "depth", "BTCUSDT")
         count = 0
-        try:
-            while count < 100:
+        while count < 100:
+            try:
                 await asyncio.wait_for(client.read("depth"), 0.3)
                 count += 1
-        except (TimeoutError, AssertionError):
-            pass
+            except TimeoutError:  # silence, or a busy machine before it
+                if sim.injected:
+                    break
+            except AssertionError:  # the end
+                break
         assert count < 20
         assert [item.fault for item in sim.injected] == [how]
 
@@ -363,7 +371,7 @@ async def test_garbage_and_giants_come_between_messages(small_market: Market) ->
         await client.send("subscribe", "depth", "BTCUSDT")
         texts, kinds, biggest = [], set(), 0
         while len(texts) < 400 or biggest < 5_000_000:
-            message = await asyncio.wait_for(client.socket.receive(), 5)
+            message = await asyncio.wait_for(client.socket.receive(), PATIENCE_S)
             kinds.add(message.type)
             biggest = max(biggest, len(message.data))
             texts.append(message.data)
