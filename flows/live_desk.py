@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import SystemRandom
 from typing import Any
 
@@ -14,6 +14,7 @@ import structlog
 
 from flows.live_account import Account
 from flows.live_alerts import AlertSender
+from flows.live_bars import Bars
 from flows.live_clock import LiveClock
 from flows.live_limits import read_limits
 from flows.live_market import TradedDesk
@@ -21,10 +22,8 @@ from flows.live_switch import KillSwitch
 from flows.live_trading import LiveTrading
 from flows.live_vendor import LiveVendor
 from flows.settings import SUBSCRIPTIONS, Settings
-from flows.vendor import calendar_of
-from lake.calendar import TradingCalendar
 from lake.store import Lake
-from lake.timeline import INTERVALS, from_ms
+from lake.timeline import from_ms
 from tasks.control.guard import make_token
 from tasks.control.server import ControlServer
 from tasks.errors import KlinehouseError, TransientError
@@ -42,8 +41,6 @@ from tasks.stream.subscriptions import Key, Standing
 
 log = structlog.get_logger("flows.live")
 
-#: Seconds after a bar's close when routine fetching begins.
-FOLLOW_AFTER_S = 5.0
 #: Difference between the vendor's clock and ours that a person should hear of.
 _SKEW_ALARM_MS = 500.0
 
@@ -82,7 +79,7 @@ class LiveDesk:
         self._began = datetime.now(UTC)
         self._torn: set[str] = set()
         self._degraded: dict[str, None] = {}
-        self._calendars = {symbol: TradingCalendar.parse(calendar_of(symbol)) for symbol in symbols}
+        self._bars = Bars(symbols, interval, now=lambda: self._vendor.now(), speed=vendor.speed)
         epoch_ms = time.time() * 1000.0 - time.monotonic() * 1000.0
         self._session = Session(
             subscriptions(symbols),
@@ -92,7 +89,7 @@ class LiveDesk:
             ),
             rng=SystemRandom(),
             epoch_ms=epoch_ms,
-            is_open=self._is_open,
+            is_open=self._bars.is_open,
             refilled=True,
         )
         recorder = Recorder(self._lake)
@@ -140,7 +137,7 @@ class LiveDesk:
             self._interval,
             lake=self._lake,
             market_now=self._vendor.now,
-            is_open=lambda symbol, moment: self._calendars[symbol].is_open(moment),
+            has_bar=self._bars.has,
             last_trade=self._last_trade,
         )
         last = await asyncio.to_thread(last_recorded, self._lake, subscriptions(self._symbols))
@@ -209,9 +206,6 @@ class LiveDesk:
         last_ms = self._service.desk.seats[symbol].tape.last_ms
         return from_ms(last_ms) if last_ms else None
 
-    def _is_open(self, symbol: str) -> bool:
-        return self._calendars[symbol].is_open(self._vendor.now())
-
     def _hear(self, event: Event) -> None:
         if isinstance(event, GapEnded) and event.channel == "trade":
             self._torn.add(event.symbol)
@@ -245,13 +239,9 @@ class LiveDesk:
 
     async def _follow(self) -> None:
         """Ask for every symbol's new bar after each close, and once at the start."""
-        step, traded = INTERVALS[self._interval], self._symbols
+        self._refill.follow(self._symbols)
         while True:
-            self._refill.follow(traded)
-            now = self._vendor.now()
-            closes = step.next(step.floor(now))
-            await asyncio.sleep(((closes - now).total_seconds() + FOLLOW_AFTER_S) / self._vendor.speed)
-            traded = [one for one in self._symbols if self._calendars[one].is_open(closes - timedelta(seconds=1))]
+            self._refill.follow(await self._bars.closed())
 
     async def _poll(self) -> None:
         """Poll the books of symbols whose channel is unavailable, with half of the plan's rate, until it is back."""

@@ -88,7 +88,7 @@ class Strategies:
         trader: The account, and where wishes go.
         market_now: The market's time.
         wall_now: Ours.
-        is_open: Whether a symbol trades at a moment.
+        has_bar: Whether the bar of a symbol that opens at a moment is to be expected.
         last_trade: When it traded last, by the stream and the market's clock.
         dead_man_s: How long a strategy may be silent.
     """
@@ -103,14 +103,14 @@ class Strategies:
         trader: Trader,
         market_now: Callable[[], datetime],
         wall_now: Callable[[], datetime],
-        is_open: Callable[[str, datetime], bool],
+        has_bar: Callable[[str, datetime], bool],
         last_trade: Callable[[str], datetime | None],
         dead_man_s: float = DEAD_MAN_S,
     ) -> None:
         self._account, self._symbols, self._last_trade = account, list(symbols), last_trade
         self._interval, self._step = interval, INTERVALS[interval]
         self._lake, self._trader = lake, trader
-        self._market_now, self._wall_now, self._is_open = market_now, wall_now, is_open
+        self._market_now, self._wall_now, self._has_bar = market_now, wall_now, has_bar
         self._dead_man_s = dead_man_s
         self._runs: dict[str, _Run] = {}
         self._exits: list[Exit] = []
@@ -195,7 +195,8 @@ class Strategies:
 
     def _silent_s(self, symbol: str) -> float:
         run, due = self._runs.get(symbol), self._step.closed_end(self._market_now() - _DUE_AFTER)
-        is_due = self._is_open(symbol, due - timedelta(seconds=1)) and self._seen.get(symbol, EPOCH) < due
+        newest = self._step.floor(due - timedelta.resolution)
+        is_due = self._has_bar(symbol, newest) and self._seen.get(symbol, EPOCH) < due
         if not is_due and not (run and run.broken):
             self._beats[symbol] = monotonic()
         return monotonic() - self._beats[symbol]

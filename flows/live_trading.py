@@ -92,7 +92,7 @@ class LiveTrading:
         *,
         lake: Lake,
         market_now: Callable[[], datetime],
-        is_open: Callable[[str, datetime], bool],
+        has_bar: Callable[[str, datetime], bool],
         last_trade: Callable[[str], datetime | None],
     ) -> int:
         """Put the plan's strategy in front of the desk; return the bars it wants to begin with, 0 without one.
@@ -110,7 +110,7 @@ class LiveTrading:
             trader=self,
             market_now=market_now,
             wall_now=wall_clock,
-            is_open=is_open,
+            has_bar=has_bar,
             last_trade=last_trade,
         )
         return self.strategies.prepare()

@@ -74,7 +74,7 @@ class Desk:
     """Strategies on a lake that the test fills, at a time that the test sets."""
 
     def __init__(self, folder: Path, broker: PaperBroker, plan: TradingPlan = PLAN, dead_man_s: float = 60.0) -> None:
-        self.lake, self.trader, self.now, self.is_open = Lake(str(folder / "lake")), Trader(), FIRST, True
+        self.lake, self.trader, self.now, self.has_bar = Lake(str(folder / "lake")), Trader(), FIRST, True
         self.traded: datetime | None = None
         account = Account(
             "paper", broker, Journal(folder / "journal.db"), plan, {SYMBOL: SYMBOL}, {SYMBOL: Steps(Decimal("0.001"))}
@@ -87,7 +87,7 @@ class Desk:
             trader=self.trader,
             market_now=lambda: self.now,
             wall_now=lambda: self.now,
-            is_open=lambda symbol, moment: self.is_open,
+            has_bar=lambda symbol, opened: self.has_bar,
             last_trade=lambda symbol: self.traded,
             dead_man_s=dead_man_s,
         )
@@ -180,9 +180,9 @@ async def test_silence_halts(tmp_path: Path, broker: PaperBroker) -> None:
         await asyncio.wait_for(desk.strategies.watch(), 0.1)
     assert set(desk.trader.halts) == {f"the strategy on {SYMBOL} has been silent for more than 0.02 s"}
     desk.trader.halts.clear()
-    desk.is_open = False
+    desk.has_bar = False
     assert desk.told()["silent_s"] == 0.0
-    desk.is_open = True
+    desk.has_bar = True
     await desk.strategies.take(SYMBOL)  # nobody traded in that minute
     assert desk.told()["silent_s"] == 0.0
 

@@ -1,0 +1,58 @@
+"""When a run's bars close, and whose: by each market's calendar, and by the market's own clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from flows.vendor import calendar_of
+from lake.calendar import TradingCalendar
+from lake.timeline import interval as interval_named
+
+#: Seconds after a bar's close when it is asked for.
+FOLLOW_AFTER_S = 5.0
+#: How often the clock is looked at while a close is waited for: it may be set, or this machine stand still.
+_LOOK_S = 1.0
+
+
+class Bars:
+    """The bars of a run's symbols as their markets make them.
+
+    Args:
+        symbols: In the vendor's spelling.
+        interval: Length of a bar.
+        now: The market's time.
+        speed: How fast it goes by.
+    """
+
+    def __init__(
+        self, symbols: Iterable[str], interval: str, *, now: Callable[[], datetime], speed: float = 1.0
+    ) -> None:
+        self._calendars = {symbol: TradingCalendar.parse(calendar_of(symbol)) for symbol in symbols}
+        self._interval, self._step = interval, interval_named(interval)
+        self._now, self._speed = now, speed
+        self._known: dict[str, tuple[datetime, bool]] = {}  # the newest answer of each symbol
+
+    def is_open(self, symbol: str) -> bool:
+        """Return whether a symbol trades now."""
+        return self._calendars[symbol].is_open(self._now())
+
+    def has(self, symbol: str, opened: datetime) -> bool:
+        """Return whether the bar that opens at a moment holds any trading hours; it may close long after the last."""
+        calendar = self._calendars[symbol]
+        if calendar.never_closes:
+            return True
+        known = self._known.get(symbol)
+        if known is None or known[0] != opened:
+            held = calendar.expected_opens(self._interval, opened, self._step.next(opened)).len() > 0
+            known = self._known[symbol] = opened, held
+        return known[1]
+
+    async def closed(self) -> list[str]:
+        """Wait until the bar that is being formed can be asked for; return the symbols that have one."""
+        opened = self._step.floor(self._now())
+        closes = self._step.next(opened)
+        while (left := (closes - self._now()).total_seconds() + FOLLOW_AFTER_S) > 0:  # noqa: ASYNC110  (a clock has no event)
+            await asyncio.sleep(min(left / self._speed, _LOOK_S))
+        return await asyncio.to_thread(lambda: [one for one in self._calendars if self.has(one, opened)])
