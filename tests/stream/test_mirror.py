@@ -19,7 +19,7 @@ BOOK = Depth("A", [(100.0, 2.0)], [(100.5, 1.0)], 5)
 async def sent(work: Mirror, count: int) -> None:
     """Run the mirror until it has sent so many entries."""
     task = asyncio.create_task(work.run())
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         while work.sent < count:  # noqa: ASYNC110  # the mirror offers no event for it
             await asyncio.sleep(0.01)
     task.cancel()
@@ -59,7 +59,7 @@ async def test_a_missing_server_costs_entries_and_nothing_else(tmp_path: Path, m
         work.put("A", BOOK)
     assert work.dropped == 50
     task = asyncio.create_task(work.run())
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         while work.dropped < mirror.MAX_WAITING:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     task.cancel()
