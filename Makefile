@@ -99,6 +99,10 @@ proof-lifecycles: install ## 10,000 random histories of orders against a slow re
 	@PROOF_EXAMPLES=$(or $(EXAMPLES),10000) PROOF_PERMUTATIONS=5040 $(BIN)/python -m pytest -n 2 --timeout=0 \
 		tests/orders/test_machine.py tests/orders/test_permutations.py
 
+proof-properties: install ## every property once more with cases never tried before, ROUNDS=20 times
+	@for round in $$(seq $(or $(ROUNDS),20)); do \
+		$(BIN)/python -m pytest -n 2 -m hypothesis --hypothesis-profile search || exit 1; done
+
 proof-powercut: install ## power cut 500 times on a disk that drops what was not synced: nothing was sent that is not on record
 	@$(BIN)/python -m benchmarks.lost_writes --cuts $(or $(CUTS),500)
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 from functools import cache
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -26,6 +27,11 @@ os.environ.pop("PREFECT_API_URL", None)
 # Many images forbid bytecode; the tests start some forty processes, and each would compile every module anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# The same cases each time: a new one is looked for by `make proof-properties`, not by whoever's change is tested.
+hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_unconfigure() -> None:

@@ -73,7 +73,7 @@ class RequestWindow:
         """Count a request and return 0, or count nothing and return the seconds until one would be admitted."""
         if self.limit is None:
             return 0.0
-        while self._admitted and self._admitted[0] <= now_s - self.period_s:
+        while self._admitted and self._admitted[0] + self.period_s <= now_s:  # as below: a wait is never rounded to 0
             self._admitted.popleft()
         if len(self._admitted) < self.limit:
             self._admitted.append(now_s)

@@ -171,7 +171,7 @@ def _history(end: Status) -> list[BrokerOrder | BrokerFill]:
     return said if end is Status.FILLED else [*said, snapshot(end, str(filled), average_price=D(99))]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     end=st.sampled_from([Status.FILLED, Status.CANCELED, Status.EXPIRED]),
     picks=st.lists(st.tuples(st.integers(0, 99), st.booleans()), max_size=30),

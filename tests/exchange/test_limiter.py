@@ -39,7 +39,7 @@ def busiest(arrivals: list[float], window_s: float) -> int:
     return max(bisect_right(arrivals, moment + window_s - 1e-9) - i for i, moment in enumerate(arrivals))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.integers(1, 40), st.floats(0.5, 60.0))
 def test_no_rolling_window_at_the_vendor_holds_too_many(seed: int, limit: int, window_s: float) -> None:
     """Whatever the network does to single requests, the vendor never counts more than the limit."""

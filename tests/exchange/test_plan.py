@@ -26,7 +26,7 @@ def span(first: int, last: int) -> Range:
     return START + first * MINUTE, START + last * MINUTE
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(5, 200))
 def test_windows_cover_what_is_wanted_and_fit_a_page(seed: int, page_bars: int) -> None:
     """Every wanted open lies in exactly one window, no window expects more bars than a page holds."""

@@ -143,7 +143,7 @@ def test_records_stay_few(lake: Lake) -> None:
 _RANGES = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(1, 3)), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ranges=_RANGES)
 def test_segments_count_what_covers_each_moment(ranges: list[tuple[int, int, int]]) -> None:
     """Segments are disjoint, in order, and count at every moment the ranges that hold it."""

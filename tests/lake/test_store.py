@@ -95,6 +95,18 @@ def test_reading_where_nothing_is(lake: Lake, make_bars: Maker) -> None:
     assert lake.read_bars("BTCUSDT", "1m", START + timedelta(days=1), START + timedelta(days=2)).is_empty()
 
 
+@pytest.mark.parametrize("below", ["", "lake"])
+def test_a_file_in_the_place_of_the_lake_is_no_empty_lake(tmp_path: Path, below: str) -> None:
+    """Whoever names a file, or a folder below one, is told so by every way of reading."""
+    (tmp_path / "bars.csv").touch()
+    lake = Lake(tmp_path / "bars.csv" / below)
+    for read in (lambda: lake.symbols("1m"), lambda: lake.exists("sweeps/runs"), lake.tables):
+        with pytest.raises(
+            InputError, match=r"lake: expected a folder that you may read, found .*bars\.csv.*: Not a d"
+        ):
+            read()
+
+
 def test_a_version_can_be_read_again(lake: Lake, make_bars: Maker) -> None:
     """Reads and hashes of an older version are those of the day; an unknown version is an error."""
     first = write(lake, make_bars(100))
@@ -141,7 +153,7 @@ def test_bad_bars_leave_the_lake_alone(
 _MINUTES = st.lists(st.tuples(st.integers(0, 40), st.floats(-5, 5)), max_size=30)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(old=_MINUTES, new=_MINUTES)
 def test_an_upsert_is_a_dictionary_update(old: list[tuple[int, float]], new: list[tuple[int, float]]) -> None:
     """`upsert` is `dict.update` keyed by timestamp, for any two sets of bars."""

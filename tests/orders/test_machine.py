@@ -149,6 +149,4 @@ class Orders(RuleBasedStateMachine):
 
 TestOrders = Orders.TestCase
 TestOrders.__doc__ = "Journal and reference agree after every step."
-TestOrders.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestOrders.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, suppress_health_check=list(HealthCheck))

@@ -66,7 +66,7 @@ def test_every_colour_has_a_dark_twin(sweep: tuple[SweepResult, pl.DataFrame]) -
         assert _colours(figure) <= known
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0.5, 2), min_size=1, max_size=200), st.sampled_from(["1d", "1mo"]))
 def test_period_returns_compound_to_the_total(values: list[float], every: str) -> None:
     """Whatever the periods, their returns multiply to the end of the curve."""

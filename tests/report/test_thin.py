@@ -26,7 +26,7 @@ def _equity(values: list[float]) -> pl.DataFrame:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.1, 10), min_size=2, max_size=400), st.integers(2, 50))
 def test_thinning_keeps_the_start_the_end_and_the_worst(values: list[float], limit: int) -> None:
     """However long the curve, its start, its end and both deepest drawdowns survive thinning."""

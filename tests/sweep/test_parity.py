@@ -135,7 +135,7 @@ def any_costs(draw: st.DrawFn) -> Costs:
     return Costs(**told)
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=120)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(4, 250),
