@@ -17,7 +17,7 @@ log = structlog.get_logger("flows.live")
 
 #: How often our clock is looked at, and by how much it must have left the monotonic one.
 _LOOK_S, _JUMP_S = 1.0, 2.0
-#: How long a start waits for the venue's clock before it trusts ours.
+#: How long the venue's clock is waited for before ours is trusted.
 _WAIT_S = 5.0
 #: A venue's clock further away than this is none: what it says is a fault.
 _MOST_MS = 86_400_000.0
@@ -47,10 +47,12 @@ class LiveClock:
         return from_ms(round(self._session.wall_ms(time.monotonic()) + offset_ms))
 
     async def known(self) -> None:
-        """Wait for the venue's clock, at a start and not for long."""
+        """Wait for the venue's clock, not for long: at a start, and after ours was set, it is not known."""
         self._until = self._until or time.monotonic() + _WAIT_S
         while self._session.link.clock.offset_ms is None and time.monotonic() < self._until:  # noqa: ASYNC110  (polled)
             await asyncio.sleep(0.02)
+        if self._session.link.clock.offset_ms is not None:
+            self._until = 0.0
 
     async def watch(self) -> None:
         """Notice, for ever, that our clock was set, or went on while this machine stood still."""

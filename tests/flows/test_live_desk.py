@@ -147,3 +147,26 @@ def test_a_pong_from_another_age_is_no_clock(ahead_s: float, heeded: bool) -> No
     session.link.clock.pong_received(now, session.wall_ms(now), session.wall_ms(now) + 1000.0 * ahead_s)
     expected = wall_now() + timedelta(seconds=ahead_s if heeded else 0.0)
     assert abs(clock.now() - expected) < timedelta(seconds=1)
+
+
+async def test_a_clock_that_was_set_waits_for_the_venue_s_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the leap of our clock and the next pong nothing is fetched: a forming bar would look closed."""
+    session = Session([], policy=SessionPolicy(), rng=Random(1), epoch_ms=time.time() * 1e3 - time.monotonic() * 1e3)
+    clock = LiveClock(session, lambda change: None)
+
+    def pong() -> None:
+        now = time.monotonic()
+        session.link.clock.ping_sent(now)
+        session.link.clock.pong_received(now, session.wall_ms(now), wall_now().timestamp() * 1e3)
+
+    pong()
+    monkeypatch.setattr("flows.live_clock._WAIT_S", 0.0)
+    await clock.known()  # at the start, long ago
+    monkeypatch.setattr("flows.live_clock._WAIT_S", 60.0)
+    session.jumped(time.monotonic(), 3600.0)
+    known = asyncio.create_task(clock.known())
+    done, _ = await asyncio.wait([known], timeout=0.1)
+    assert not done
+    pong()
+    await asyncio.wait_for(known, 5.0)
+    assert abs(clock.now() - wall_now()) < timedelta(seconds=1)
