@@ -8,8 +8,13 @@ on exits and covers on entries, ``both`` reverses. A bar with both flags set is 
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,6 +99,28 @@ class Strategy:
     warm_up: Callable[[Any], int]
     default_grid: Mapping[str, Sequence[float]]
     path_dependent: bool = False
+
+    @cached_property
+    def code(self) -> str:
+        """The name of what the strategy's file computes, see `code_of`."""
+        return code_of(inspect.getsource(sys.modules[self.params.__module__]))
+
+
+def code_of(source: str) -> str:
+    """Name what a strategy's file computes: layout, comments, words and the default grid do not count."""
+    return hashlib.sha256(ast.unparse(_Computed().visit(ast.parse(source))).encode()).hexdigest()[:16]
+
+
+class _Computed(ast.NodeTransformer):
+    """Leaves out of a strategy's file what changes no signal."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        """Leave out texts that stand alone."""
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        """Leave out what is said about the strategy, and which values are tried first."""
+        return None if node.arg in ("title", "description", "default_grid") else node
 
 
 def bar_matrix(bars: Any) -> np.ndarray:

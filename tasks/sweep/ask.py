@@ -83,7 +83,7 @@ def work_on(
 ) -> tuple[np.ndarray, bool]:
     """Run one chunk and keep it; return its figures, and False where they were kept already."""
     kept = checkpoints.read(question.key).get(part.start)
-    if kept is not None:
+    if kept is not None and len(kept) == part.stop - part.start:  # else kept under another plan
         return kept, False
     segments = np.array([[span.start, span.stop] for span in question.segments], dtype=np.int64)
     figures = run_chunk(question, part, segments, threads=threads)

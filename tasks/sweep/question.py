@@ -73,7 +73,8 @@ class Question:
     @cached_property
     def key(self) -> str:
         """Name the question by its content: the same question has the same name on every machine."""
-        told = [self.symbol, self.interval, self.grid.strategy.name, ENGINE_VERSION, self.bars.periods_per_year]
+        strategy = self.grid.strategy
+        told = [self.symbol, self.interval, strategy.name, strategy.code, ENGINE_VERSION, self.bars.periods_per_year]
         models = [params.model_dump() for params in self.grid.sets]
         text = json.dumps([told, models, self.costs.model_dump(), self.plan.model_dump()], sort_keys=True)
         arrays = (self.bars.timestamps, self.bars.matrix, self.bars.tradable)
@@ -90,6 +91,6 @@ class Question:
         return entries, exits
 
 
-def trial_key(params: Mapping[str, Any], costs: Mapping[str, Any]) -> str:
-    """Name one trial: the same parameters under the same costs are the same trial, however often they are run."""
-    return json.dumps([params, costs], sort_keys=True)
+def trial_key(params: Mapping[str, Any], costs: Mapping[str, Any], code: str) -> str:
+    """Name one trial: the same parameters, costs and strategy code are the same trial, however often they are run."""
+    return json.dumps([params, costs, code], sort_keys=True)

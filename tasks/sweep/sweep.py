@@ -158,13 +158,14 @@ def trials_of(result: SweepResult) -> dict[str, float]:
     """Return the trials a finished sweep made: key → per-period in-sample Sharpe ratio."""
     ratios = (result.grid["is_sharpe"] / result.record["periods_per_year"] ** 0.5).to_list()
     sets = result.grid.select(result.param_names).iter_rows(named=True)
-    return {trial_key(params, result.record["costs"]): ratio for params, ratio in zip(sets, ratios, strict=True)}
+    told = result.record["costs"], result.record["strategy_code"]
+    return {trial_key(params, *told): ratio for params, ratio in zip(sets, ratios, strict=True)}
 
 
 def _trials(question: Question, figures: np.ndarray) -> dict[str, float]:
     per_period = figures[:, 0, _SHARPE] / question.bars.periods_per_year**0.5
-    costs = question.costs.model_dump()
-    keys = (trial_key(params.model_dump(), costs) for params in question.grid.sets)
+    told = question.costs.model_dump(), question.grid.strategy.code
+    keys = (trial_key(params.model_dump(), *told) for params in question.grid.sets)
     return dict(zip(keys, per_period.tolist(), strict=True))
 
 
@@ -276,6 +277,7 @@ def _record(question: Question, trials: Mapping[str, float], provenance: Mapping
     grid = question.grid
     return {
         "key": question.key,
+        "strategy_code": grid.strategy.code,
         "grid": {name: sorted({getattr(params, name) for params in grid.sets}) for name in grid.names},
         "combinations": len(grid),
         "costs": question.costs.model_dump(),

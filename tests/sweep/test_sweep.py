@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import pickle
 import subprocess
 import sys
@@ -16,12 +18,13 @@ from polars.testing import assert_frame_equal
 from lake.store import Lake
 from tasks.errors import InputError
 from tasks.strategies.registry import get, names
+from tasks.strategies.strategy import code_of
 from tasks.sweep import fused
 from tasks.sweep.costs import Costs
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.request import SweepRequest
 from tasks.sweep.store import LakeCheckpoints, load, read_trials, save
-from tasks.sweep.sweep import run_sweep
+from tasks.sweep.sweep import run_sweep, trials_of
 from tasks.sweep.task import plan_sweep, sweep_chunk, sweep_symbol
 from tasks.sweep.windows import WindowPlan
 from tests.sweep.conftest import make_bars
@@ -121,6 +124,42 @@ def test_the_door_sweeps_from_lake_to_lake_and_counts_trials_once(bars, tmp_path
             summary = sweep_symbol.fn(str(root), "AB", "1m", "ma_crossover", grid)
         trials = read_trials(Lake(root), "AB", "1m", "ma_crossover")
         assert len(trials) == summary.lifetime_trials == 11
+
+
+def test_words_and_layout_are_no_code() -> None:
+    """Comments, docstrings and another first grid leave a strategy's code what it was; a formula does not."""
+    text = inspect.getsource(sys.modules[get("ma_crossover").params.__module__])
+    code = get("ma_crossover").code
+    assert code_of(f"# a word\n{text.replace('Enter on', 'Buy at')}\n\n") == code
+    assert code_of(text.replace("360)", "360, 480)")) == code
+    assert code_of(text.replace(" > ", " >= ", 1)) != code
+
+
+def test_an_edited_strategy_is_another_trial_and_another_run(bars, tmp_path: Path, monkeypatch) -> None:
+    """Changing the code and trying again counts: no older chunk, run or trial is taken for the new one's."""
+    source = inspect.getsource(sys.modules[get("ma_crossover").params.__module__])
+    (tmp_path / "edited.py").write_text(source.replace(" > ", " >= ", 1))
+    spec = importlib.util.spec_from_file_location("edited", tmp_path / "edited.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "edited", module)
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    frame = bars(300)
+    first = run_sweep(frame, robustness=False, **RUN)
+    monkeypatch.setattr("tasks.sweep.ask.get", lambda name: module.STRATEGY)
+    second = run_sweep(frame, robustness=False, earlier=trials_of(first), **RUN)
+    assert second.run_id != first.run_id
+    assert (first.record["n_trials"], second.record["n_trials"]) == (11, 22)
+
+
+def test_chunks_kept_under_another_plan_are_run_again(bars, tmp_path: Path) -> None:
+    """A worker asked for a longer chunk than a killed run kept works on all of it."""
+    frame, root = bars(600), str(tmp_path)
+    end = frame["timestamp"][-1] + timedelta(minutes=1)
+    Lake(root).write_bars(frame, symbol="AB", interval="1m", start=frame["timestamp"][0], end=end)
+    request = SweepRequest(symbol="AB", interval="1m", strategy="ma_crossover", grid=GRID, chunk=4)
+    sweep_chunk.fn(root, request, 0, 4)
+    receipt = sweep_chunk.fn(root, request.model_copy(update={"chunk": 8}), 0, 8)
+    assert (receipt.fresh, receipt.standings.done) == (True, 8)
 
 
 class Failing(LakeCheckpoints):
