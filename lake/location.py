@@ -147,6 +147,24 @@ class Location:
             return os.path.exists(self.path(relative))
         return bool(self.filesystem().get_file_info(relative).is_file)
 
+    def check_readable(self, folder: str = "") -> None:
+        """Tell a folder that cannot be read from one that is not there, which is as good as empty.
+
+        Raises:
+            InputError: A local folder is a file, lies below one, or may not be read.
+        """
+        try:
+            if self.is_local:
+                os.scandir(self.path(folder)).close()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            place = Path(self.path(folder))
+            found = next(one for one in (place, *place.parents) if os.path.exists(one))
+            raise InputError(
+                f"lake: expected a folder that you may read, found {found}: {error.strerror}; name another, or mend it"
+            ) from error
+
     def delete(self, relative: str) -> None:
         """Delete a file; one that is gone already is as good."""
         try:
@@ -155,18 +173,23 @@ class Location:
             return
 
     def tables(self) -> Iterator[str]:
-        """Yield the names of the tables below this folder: the folders that hold a `_delta_log`."""
+        """Yield the names of the tables below this folder: the folders that hold a `_delta_log`.
+
+        Raises:
+            InputError: As of `check_readable`.
+        """
         from pyarrow.fs import FileSelector, FileType
 
         system, waiting = self.filesystem(), [""]
         while waiting:
             folder = waiting.pop()
+            self.check_readable(folder)
             found = system.get_file_info(FileSelector(folder, allow_not_found=True))
             names = {info.base_name: info for info in found if info.type == FileType.Directory}
             if "_delta_log" in names:
                 yield folder
             else:
-                waiting += [f"{folder}/{name}".lstrip("/") for name in names]
+                waiting += [f"{folder}/{name}".lstrip("/") for name in names if set(name) <= _NAME]  # no lost+found
 
 
 _NAME = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")

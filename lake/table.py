@@ -289,6 +289,7 @@ class Table:
             try:
                 self._handle = self._open(None)
             except TableNotFoundError:
+                self.location.check_readable(_LOG)
                 return None
         elif self._behind(self._handle.version()):
             self._handle.update_incremental()

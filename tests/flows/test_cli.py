@@ -91,16 +91,28 @@ def test_bad_input_is_one_clear_line(run: Run, arguments: tuple[str, ...], said:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("below", ["", "/lake"])
+@pytest.mark.parametrize("arguments", [("status",), ("sql", "SELECT 1"), ("quality-lake", "--no-orchestration")])
+def test_a_file_in_the_place_of_the_lake_is_one_clear_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], below: str
+) -> None:
+    """It is not taken for an empty lake."""
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv("KLINEHOUSE_LAKE_ROOT", f"{tmp_path}/taken{below}")
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"InputError: lake: expected a folder that you may read, found {tmp_path}/taken" in done.stderr
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_line(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lake where nothing can be made says what the system said, of which path, and where to look."""
+    """State that cannot be kept says what the system said, of which path, and where to look."""
     (tmp_path / "taken").touch()
-    monkeypatch.setenv("KLINEHOUSE_LAKE_ROOT", str(tmp_path / "taken" / "lake"))
-    days = ("BTCUSDT", "--interval", "1h", "--start", "2025-01-01", "--end", "2025-01-02", "--no-orchestration")
-    done = run("backfill", *days)
+    monkeypatch.setenv("KLINEHOUSE_STATE_DIR", str(tmp_path / "taken" / "state"))
+    done = run("live", "BTCUSDT", "--no-orchestration")
     assert done.returncode == 1
-    assert f"\nNot a directory: {tmp_path}/taken/lake" in done.stderr
+    assert f"Not a directory: {tmp_path}/taken/state" in done.stderr
     assert done.stderr.endswith("`klinehouse doctor` says how to mend a folder\n")
 
 
