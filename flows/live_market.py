@@ -109,7 +109,8 @@ class TradedDesk(Desk):
             before = seat.tape.count if seat else 0
             super().take_trades([one])
             if seat is not None and seat.tape.count > before and self._is_fresh(seat, one[1]):
-                self._paper.on_trade(one[0], one[1].price, one[1].quantity, from_ms(one[1].timestamp))
+                stamp = from_ms(round(min(one[1].timestamp, self._venue_ms(one[2]))))
+                self._paper.on_trade(one[0], one[1].price, one[1].quantity, stamp)
 
     def _remember(self, seat: Seat) -> None:
         """Keep the price of a sound book, once in a while."""

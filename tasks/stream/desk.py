@@ -115,7 +115,7 @@ class Desk:
         """Take trades in order of arrival: symbol, trade, received."""
         for symbol, trade, received in trades:
             seat = self.seats.get(symbol)
-            if seat is None or not seat.tape.add([trade]):
+            if seat is None or not seat.tape.add([trade], self._venue_ms(received)):
                 continue
             seat.last_price = seat.tape.last_price
             if self._recorder is not None:
@@ -153,7 +153,7 @@ class Desk:
 
     def quote(self, seat: Seat, now: float) -> Quote:
         """Return what a symbol's book says now."""
-        venue_ms = None if self._offset_ms is None else self._to_wall_ms(now) + self._offset_ms
+        venue_ms = None if self._offset_ms is None else self._venue_ms(now)
         return seat.book.quote(now, venue_ms)
 
     def snapshot(self, now: float) -> list[dict[str, Any]]:
@@ -173,6 +173,10 @@ class Desk:
         if symbol in self.seats:
             self.seats[symbol].book.degraded = True
             self.seats[symbol].book.end_gap()
+
+    def _venue_ms(self, now: float) -> float:
+        """Return the venue's clock at `now`, infinite while nobody knows it."""
+        return math.inf if self._offset_ms is None else self._to_wall_ms(now) + self._offset_ms
 
     def _note_latency(self, seat: Seat, timestamp_ms: int, received: float) -> None:
         if self._offset_ms is not None:

@@ -27,14 +27,21 @@ class TradeTape:
         self._order: deque[str] = deque()
         self._buckets: deque[list[float]] = deque()  # second, bought, sold
 
-    def add(self, trades: Iterable[Trade]) -> list[Trade]:
-        """Return the trades not seen before, and count them."""
+    def add(self, trades: Iterable[Trade], now_ms: float = math.inf) -> list[Trade]:
+        """Return the trades not seen before, and count them.
+
+        Args:
+            trades: In order of arrival.
+            now_ms: The venue's clock, where it is known: a stamp beyond it counts as of now, or one that is wrong would
+                stop last price and flow until that time comes.
+        """
         fresh = [trade for trade in trades if self._is_new(str(trade.id)) and _is_sound(trade)]
         for trade in fresh:
             self.count += 1
-            if trade.timestamp >= self.last_ms:
-                self.last_ms, self.last_price = trade.timestamp, trade.price
-            self._count_flow(trade)
+            stamp_ms = trade.timestamp if trade.timestamp <= now_ms else int(now_ms)
+            if stamp_ms >= self.last_ms:
+                self.last_ms, self.last_price = stamp_ms, trade.price
+            self._count_flow(trade, stamp_ms // 1000)
         return fresh
 
     def flow(self) -> float:
@@ -57,8 +64,7 @@ class TradeTape:
             self._ids.discard(self._order.popleft())
         return True
 
-    def _count_flow(self, trade: Trade) -> None:
-        second = trade.timestamp // 1000
+    def _count_flow(self, trade: Trade, second: int) -> None:
         newest = self._buckets[-1][0] if self._buckets else -math.inf
         if trade.side == "neutral" or second <= newest - self._window_s:
             return

@@ -42,6 +42,7 @@ BAD = [
     (Depth("A", [(100.0, 1.0)], [(100.5, -1.0)], 1), Fault.BAD_LEVEL),
     (Depth("A", [(math.nan, 1.0)], [(100.5, 1.0)], 1), Fault.BAD_LEVEL),
     (Depth("A", [(100.0, math.inf)], [(100.5, 1.0)], 1), Fault.BAD_LEVEL),
+    (Depth("A", [(100.0, 1e300)], [(100.5, 1e-300)], 1), Fault.BAD_LEVEL),
 ]
 
 

@@ -99,6 +99,16 @@ def test_late_trades_are_counted_but_do_not_set_the_price() -> None:
     assert (tape.last_price, tape.last_ms, tape.count) == (11.0, 2_000, 2)
 
 
+def test_a_stamp_from_the_future_counts_as_of_now() -> None:
+    """One trade that the venue stamped wrong stops neither the last price nor the flow of those after it."""
+    tape = TradeTape()
+    tape.add([trade(1, ms=1_000, price=10.0)], 1_010.0)
+    tape.add([trade(2, ms=9_700_000_000_000, price=11.0)], 2_000.0)
+    assert (tape.last_price, tape.last_ms) == (11.0, 2_000)
+    tape.add([trade(3, side="sell", ms=3_000, price=12.0)], 3_010.0)
+    assert (tape.last_price, tape.last_ms, tape.flow()) == (12.0, 3_000, pytest.approx(1 / 3))
+
+
 @pytest.mark.parametrize("bad", [trade(1, price=0.0), trade(1, price=math.nan), trade(1, quantity=-1.0)])
 def test_unsound_trades_are_left_out(bad: Trade) -> None:
     """A price or quantity that is no positive number counts for nothing."""
