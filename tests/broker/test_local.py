@@ -166,7 +166,7 @@ async def test_a_wrong_key_is_a_matter_of_configuration(sim: Simulator) -> None:
 
 
 async def _next(reports: AsyncIterator[Report]) -> Report:
-    return await asyncio.wait_for(anext(reports), 5)
+    return await asyncio.wait_for(anext(reports), 30)
 
 
 @pytest.mark.parametrize("ending", ["rst", "fin", "close"])

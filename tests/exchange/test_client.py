@@ -126,13 +126,12 @@ async def test_the_forming_bar_never_passes(market: Market) -> None:
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "http-date"])
 async def test_a_storm_is_waited_out_by_everyone(as_date: bool) -> None:
     """A 429 closes the gate for all pages: what was in flight is refused, nothing more is sent before it opens."""
-    opens_at = time.monotonic() + 0.5
     dated = {"retry-after": "Mon, 01 Jan 2024 00:00:01 GMT", "date": "Mon, 01 Jan 2024 00:00:00 GMT"}
     sent: list[float] = []
 
     async def stormy(asked: Request) -> Reply:
         sent.append(time.monotonic())
-        refused = sent[-1] < opens_at
+        refused = len(sent) <= 4
         await asyncio.sleep(0.02)
         if refused:
             return refusal(429, 3001, **(dated if as_date else {"retry-after": "1"}))
@@ -145,7 +144,6 @@ async def test_a_storm_is_waited_out_by_everyone(as_date: bool) -> None:
     async with client:
         bars = await client.fetch_klines("BTCUSDT", "1m", START, START + 20_000 * MINUTE, now=NOW)
     assert bars.height == 20_000
-    assert len([at for at in sent if at < opens_at]) == 4
     assert len(sent) == 24
     assert sent[4] - sent[3] >= 1.0
 
