@@ -83,13 +83,14 @@ async def quality_lake(
     Args:
         interval: Length of a bar.
         symbols: Symbols to judge; empty for all that the lake has.
-        start: First UTC day of the calendar of days.
+        start: First UTC day of the calendar of days; it shows all days where no bar is that new.
         docs: Build Data Docs, the quarantine page and the calendar of days, linked from this run.
 
     Returns:
         How many partitions there are, how many were judged now, and which are rejected.
     """
     settings = load()
+    first, last = span(interval, start, None, now=settings.market_now)
     lake = Lake(settings.lake_root)
     known = _known(lake, interval, Ledger(lake).records(interval))
     _check_known(symbols or [], interval, known)
@@ -101,7 +102,7 @@ async def quality_lake(
     await publish_table("quality-rejected", [{"partition": text} for text in receipt.rejected], _headline(receipt))
     await _tell(settings, interval, receipt.rejected, receipt.judged)
     if docs and lake.symbols(interval):
-        await _publish_docs(settings, interval, *span(interval, start, None, now=settings.market_now))
+        await _publish_docs(settings, interval, _shown_from(lake, interval, first), last)
     return receipt
 
 
@@ -164,6 +165,15 @@ async def _tell(settings: Settings, interval: str, rejected: Sequence[str], judg
     facts = {"judged": judged, "rejected": len(rejected)}
     await record_asset(settings.lake_root, "quality/verdicts", [f"klines/{interval}"], **facts)
     tell_partitions_rejected(interval, rejected)
+
+
+def _shown_from(lake: Lake, interval: str, first: datetime) -> datetime:
+    """Return where a calendar of days begins: at `first`, or with the oldest bar where the newest is older."""
+    snapshot = lake.snapshot(f"klines/{interval}")
+    if snapshot is None:
+        return first
+    oldest, newest = snapshot.files.select(pl.min("first"), pl.max("last")).row(0)
+    return first if newest is None or newest >= first else oldest
 
 
 async def _publish_docs(settings: Settings, interval: str, first: datetime, last: datetime) -> None:

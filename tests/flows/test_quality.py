@@ -55,6 +55,23 @@ def test_pages_are_built(tmp_path: Path) -> None:
     assert all('src="http' not in page.read_text(encoding="utf-8") for page in pages)
 
 
+def test_a_lake_of_older_bars_has_its_page_too(tmp_path: Path) -> None:
+    """Where no bar is as new as the calendar's first day, the calendar shows all there are."""
+    with trading(MARKET, tmp_path) as (_, settings):
+        asyncio.run(backfill.fn(["BTCUSDT"], "5m", date(2025, 2, 1), date(2025, 2, 5)))
+        asyncio.run(quality_lake.fn("5m", start=date(2025, 2, 10)))
+    assert "2025-02-01 to 2025-02-04" in (settings.report_dir / "quality-5m.html").read_text("utf-8")
+
+
+def test_a_calendar_that_begins_in_the_future_is_refused_before_judging(tmp_path: Path) -> None:
+    """A wrong day costs no pass over the lake."""
+    with trading(MARKET, tmp_path):
+        asyncio.run(backfill.fn(["BTCUSDT"], "5m", date(2025, 2, 1)))
+        with pytest.raises(InputError, match="expected start before end"):
+            asyncio.run(quality_lake.fn("5m", start=date(2999, 1, 1)))
+        assert asyncio.run(quality_lake.fn("5m", docs=False)).judged == 1
+
+
 def test_a_person_may_release_what_was_rejected(tmp_path: Path) -> None:
     """With a reason and a name on record research goes on; without them nothing is released."""
     with trading(MARKET, tmp_path, Faults(negative_p=0.0005)):
