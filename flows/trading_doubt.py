@@ -21,7 +21,7 @@ from tasks.errors import ProtocolError, TransientError
 from tasks.journal.entries import Entry, Kind
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
-from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Status
+from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Pending, Status
 from tasks.orders.states import Happening
 
 #: An adapter that does not answer for so long is taken as one that does not know.
@@ -89,7 +89,7 @@ class Doubts:
         doubt = Doubt(self._core.steady(), decided_at, busy=True, before_s=before_s)
         self._core.doubts[request.client_order_id] = doubt
         self._sent(request)
-        self._core.spawn(self._submit(request, sent_at, partial(self._recorded, doubt, durable)), first=True)
+        self._core.spawn(self._submit(request, sent_at, partial(self._recorded, request, doubt, durable)), first=True)
 
     async def recall(self) -> None:
         """Take up every order that an earlier process left without an answer, timed from its last intent to send."""
@@ -160,11 +160,14 @@ class Doubts:
         before_s = sent_s[-2] if len(sent_s) > 1 else None
         return Doubt(sent_s[-1], decided_at or sent[-1], before_s=before_s, refused=refused)
 
-    async def _recorded(self, doubt: Doubt, durable: Awaitable[None] | None) -> None:
+    async def _recorded(self, request: OrderRequest, doubt: Doubt, durable: Awaitable[None] | None) -> None:
         """Return once an order may leave. What it may take to have an effect counts from there."""
         if durable is not None:
             await durable
             self._core.failpoint("K2")
+        order = self._core.order(request.client_order_id)
+        if order is not None and order.pending is Pending.CANCEL:  # by a halt, too, while it waited for its turn
+            raise NotSentError(f"{request.client_order_id}: its cancellation was asked for before it left: not sent")
         doubt.sent_s = self._core.steady()
 
     async def _submit(self, request: OrderRequest, sent_at: datetime, recorded: Recorded) -> None:

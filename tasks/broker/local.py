@@ -169,6 +169,8 @@ class LocalBroker:
         try:
             answer = await self._request(method, "/v1/orders", data=body, params=query)
         except (aiohttp.ClientError, OSError) as error:
+            if isinstance(error.__cause__, NotSentError):  # out of `recorded`, which the body waited for
+                raise error.__cause__ from None
             kind = NotSentError if never_left(error) else OutcomeUnknownError
             raise kind(f"{verb} {identifier}: {type(error).__name__}") from None
         evidence = judge(verb, identifier, answer)

@@ -7,7 +7,8 @@ Every adapter translates its broker's words into these; the manager knows nothin
   resets, 5xx, unreadable answers, 429 after the body was sent. Unknown is never rejection.
 * nothing is ever retried inside an adapter's `submit`.
 * `submit` is begun while the order's intent is on its way to the disk, and may prepare what it likes; before the first
-  byte leaves it awaits `recorded()`, which returns once the intent is there, and raises where it never will be.
+  byte leaves it awaits `recorded()`, which returns once the intent is there, and raises where it never will be; or
+  `NotSentError`, which goes on to the caller, where the order was cancelled while it waited for its turn.
 """
 
 from __future__ import annotations
