@@ -153,7 +153,7 @@ class Recorder:
     def _add(self, table: str, row: tuple) -> None:
         rows = self._rows[table]
         rows.append(row)
-        if len(rows) > self._max_rows:
+        while len(rows) > self._max_rows:  # a refused batch came back to those that arrived meanwhile
             self._give_up(table, rows.popleft())
 
     def _give_up(self, table: str, row: tuple) -> None:

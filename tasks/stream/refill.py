@@ -79,13 +79,11 @@ class Refill:
         return None
 
     async def _filled(self, symbol: str) -> bool:
-        urgent = symbol in self._urgent
-        queue = self._urgent if urgent else self._routine
-        queue.pop(symbol)
+        (self._urgent if symbol in self._urgent else self._routine).pop(symbol)
         try:
             self.written += await self._fill(symbol)
         except TransientError as error:
-            queue.setdefault(symbol)
+            self.follow([symbol])  # behind the others: a fault that lasts keeps none of them waiting
             log.warning("bars.fetch_delayed", symbol=symbol, reason=str(error))
             return False
         except KlinehouseError as error:
@@ -93,5 +91,6 @@ class Refill:
             log.error("bars.fetch_failed", symbol=symbol, reason=str(error))
         else:
             self.failed.pop(symbol, None)
-        self._on_filled(symbol)
+        if symbol not in self._urgent:  # else a gap ended meanwhile, and its bars are still to come
+            self._on_filled(symbol)
         return True

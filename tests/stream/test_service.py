@@ -203,6 +203,47 @@ async def test_a_symbol_that_cannot_be_filled_does_not_stop_the_others() -> None
     assert refill.failed == {"NOPE": "NOPE: not listed"}
 
 
+async def test_a_symbol_whose_fault_lasts_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Server trouble with one symbol after a gap leaves the bars of the others to come, over and over."""
+    monkeypatch.setattr("tasks.stream.refill.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("tasks.stream.refill.LONGEST_WAIT_S", 0.002)
+    done: list[str] = []
+
+    async def fill(symbol: str) -> int:
+        if symbol == "BAD":
+            raise TransientError("5000")
+        return 1
+
+    refill = Refill(fill, done.append)
+    refill.after_gap("BAD")
+    refill.follow(["BAD", "A", "B"])
+    task = asyncio.create_task(refill.run())
+    await until(lambda: done == ["A", "B"])
+    refill.follow(["BAD", "A", "B"])
+    await until(lambda: done == ["A", "B", "A", "B"])
+    assert refill.waiting == 1
+    task.cancel()
+
+
+async def test_a_gap_during_a_refill_is_waited_for() -> None:
+    """Bars are told to be there only once those of the newest gap are."""
+    done, asked = list[str](), list[str]()
+
+    async def fill(symbol: str) -> int:
+        asked.append(symbol)
+        if len(asked) == 1:
+            refill.after_gap(symbol)
+            assert done == []
+        return 1
+
+    refill = Refill(fill, done.append)
+    refill.after_gap("A")
+    task = asyncio.create_task(refill.run())
+    await until(lambda: len(asked) == 2 and refill.waiting == 0)
+    await until(lambda: done == ["A"])
+    task.cancel()
+
+
 async def test_the_snapshot_is_plain_and_whole(market) -> None:
     """The page's state is JSON without NaN, and names every symbol."""
     import json
@@ -249,6 +290,33 @@ def test_rows_wait_for_a_lake_that_refuses(tmp_path: Path) -> None:
     (outage,) = lake.scan(OUTAGES).collect().iter_rows(named=True)
     assert (outage["start"].second, outage["end"].second) == (0, 14)
     assert not lake.exists(ALERTS)
+
+
+def test_rows_that_come_while_a_lake_refuses_are_bounded_too(tmp_path: Path) -> None:
+    """However long the lake refuses, and whatever arrives while it is asked, no more rows are kept than are allowed."""
+    from tasks.stream.messages import Trade
+
+    class Busy(Refusing):
+        def append(self, table: str, rows: pl.DataFrame, *, partition_by: tuple[str, ...] = ()) -> int:
+            arrive(4)
+            return super().append(table, rows, partition_by=partition_by)
+
+    lake = Busy(tmp_path)
+    recorder = Recorder(lake, max_rows=10)
+
+    def arrive(count: int) -> None:
+        for number in range(count):
+            recorder.trade("A", Trade(number, 1.0, 1.0, "buy", 1_000 * number), 1_000.0 * number)
+
+    arrive(10)
+    for _ in range(5):
+        with pytest.raises(TransientError):
+            recorder.flush()
+    arrive(1)
+    assert recorder.lost == 21
+    lake.refuses = False
+    recorder.flush()
+    assert lake.scan(TRADES).collect().height == 10
 
 
 async def test_spoiled_messages_alert_nobody(market, tmp_path: Path) -> None:
