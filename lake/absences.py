@@ -58,9 +58,11 @@ class Segments:
     count: np.ndarray
 
     @classmethod
-    def of(cls, ranges: Iterable[tuple[int, int, int]]) -> Segments:
+    def of(cls, ranges: Iterable[tuple[int, int, int]] | np.ndarray) -> Segments:
         """Return ranges that may overlap as disjoint ones whose counts are sums; neighbours of one count are joined."""
-        rows = np.array([row for row in ranges if row[0] < row[1]], np.int64).reshape(-1, 3)
+        told = ranges if isinstance(ranges, np.ndarray) else np.array(list(ranges), np.int64)
+        rows = told.reshape(-1, 3)
+        rows = rows[rows[:, 0] < rows[:, 1]]
         edges = np.unique(rows[:, :2])
         steps = np.zeros(len(edges), np.int64)
         np.add.at(steps, np.searchsorted(edges, rows[:, 0]), rows[:, 2])

@@ -1,20 +1,20 @@
 """The coverage ledger: every absent bar has a reason, built from the rows themselves and a table of what was asked.
 
-The table ``coverage/<interval>`` holds ranges, not bars: how often the vendor answered for a time, how often requests
-failed since, and when trading began. A backfill asks for what `lake.absences.to_fetch` finds in it, writes the bars,
-then records the answer; whoever stops between the two asks once more, and nothing is lost.
+The table ``coverage/<interval>`` holds ranges, not bars: how often the vendor answered without the bars of a time, how
+often requests failed since, and when trading began. A backfill asks for what `lake.absences.to_fetch` finds in it,
+writes the bars, then records what the answer lacked; whoever stops between the two asks once more, nothing is lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from functools import reduce
 
 import numpy as np
 import polars as pl
 
 from lake.absences import ABSENCES, Facts, Reason, Segments, explain, runs
+from lake.bars import table_name
 from lake.calendar import TradingCalendar
 from lake.schema import TIMESTAMP
 from lake.store import Lake
@@ -92,7 +92,8 @@ class Ledger:
     def record_answer(self, symbol: str, interval: str, start: datetime, end: datetime, *, asked_at: datetime) -> None:
         """Record that the vendor answered for all of ``[start, end)``: what the lake lacks there, it lacks too.
 
-        Call it after the answer's bars are written. The part that had not closed at `asked_at` is left out.
+        Call it after the answer's bars are written, and name no bar that came: should the lake lose it, it would pass
+        for one that the vendor lacks. The part that had not closed at `asked_at` is left out.
         """
         self.record_answers(symbol, interval, [(start, end)], asked_at=asked_at)
 
@@ -110,7 +111,7 @@ class Ledger:
         Args:
             symbol: The symbol.
             interval: The bars' interval.
-            ranges: What was answered for.
+            ranges: What was answered for, without a bar.
             asked_at: The market's present when it was asked.
             once: A name of these answers; recording them again under it changes nothing, so that a run that was killed
                 does not know whether it had recorded them, and need not. Names are remembered for a month.
@@ -149,13 +150,13 @@ class Ledger:
         records = [(symbol, kind, start, end, 1, now, detail) for start, end in ranges if start < end]
         if not records:
             return
-        new = [pl.DataFrame([record], schema=_RECORDS, orient="row") for record in records]
+        new = pl.DataFrame(records, schema=_RECORDS, orient="row")
 
         def change(rows: pl.DataFrame) -> pl.DataFrame:
             rows = rows.select(list(_RECORDS))
             if once and rows.filter((pl.col("kind") == _NAMED) & (pl.col("detail") == once)).height:
                 return rows
-            return reduce(_merged, new, _named(rows, symbol, once, now) if once else rows)
+            return _merged(_named(rows, symbol, once, now) if once else rows, new)
 
         self._lake.update(
             _table(interval),
@@ -167,15 +168,22 @@ class Ledger:
 
     def _facts(self, symbol: str, step: Interval, now: datetime, reachable_from: datetime | None) -> Facts:
         rows = self.records(step.name, symbol)
-        listed = rows.filter(pl.col("kind") == _LISTED)["end"].max()
+        listed = self._listing(rows, step.name, symbol)
         return Facts(
             closed_end=_as_microseconds(step.closed_end(now)),
             answered=_segments(rows, _ANSWERED),
             failed=_segments(rows, _FAILED),
-            listed_at=None if listed is None else _as_microseconds(listed),  # type: ignore[arg-type]
+            listed_at=None if listed is None else _as_microseconds(listed),
             reachable_from=None if reachable_from is None else _as_microseconds(utc(reachable_from)),
             confirmations=self._confirmations,
         )
+
+    def _listing(self, rows: pl.DataFrame, interval: str, symbol: str) -> datetime | None:
+        """Return when trading began: as recorded, or at the first bar of the lake where that is earlier."""
+        listed: datetime | None = rows.filter(pl.col("kind") == _LISTED)["end"].max()  # type: ignore[assignment]
+        snapshot = None if listed is None else self._lake.snapshot(table_name(interval))
+        files = [] if snapshot is None else snapshot.bounds.get(symbol, [])
+        return min(listed, files[0][1]) if listed is not None and files else listed
 
     def _expected(
         self, calendar: TradingCalendar, step: Interval, start: datetime, end: datetime, facts: Facts
@@ -194,34 +202,39 @@ def _named(rows: pl.DataFrame, symbol: str, once: str, now: datetime) -> pl.Data
     return pl.concat([rows.filter(~old), name])
 
 
-def _merged(rows: pl.DataFrame, row: pl.DataFrame) -> pl.DataFrame:
-    """Return a symbol's records with one more: answers add up and clear failures, a listing replaces the last one."""
-    _, kind, start, end, _, now, detail = row.row(0)
-    symbol, others = row["symbol"][0], rows.filter(pl.col("kind") != kind)
+def _merged(rows: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
+    """Return a symbol's records with more of one kind: answers add up and clear failures, a listing is the last one."""
+    symbol, kind, *_, now, detail = new.row(0)
+    others = rows.filter(pl.col("kind") != kind)
     if kind == _LISTED:
-        return pl.concat([others, row])
-    joined = _segments(pl.concat([rows, row]), kind)
-    merged = _as_records(joined, symbol, kind, now, detail)
+        return pl.concat([others, new])
+    merged = _as_records(_segments(pl.concat([rows, new]), kind), symbol, kind, now, detail)
     if kind == _ANSWERED:
+        answered = _as_records(_segments(new, kind), symbol, kind, now, detail)
         failures = others.filter(pl.col("kind") == _FAILED)
         others = others.filter(pl.col("kind") != _FAILED)
-        pieces = [_cut(failure, start, end) for failure in failures.iter_rows()]
-        left = [piece for found in pieces for piece in found]
+        left = [piece for failure in failures.iter_rows() for piece in _outside(failure, answered)]
         others = pl.concat([others, pl.DataFrame(left, schema=_RECORDS, orient="row")])
     return pl.concat([others, merged])
 
 
-def _cut(record: tuple, start: datetime, end: datetime) -> Iterable[tuple]:
-    """Return what is left of a record outside ``[start, end)``."""
-    symbol, kind, first, last, *rest = record
-    sides = ((first, min(last, start)), (max(first, end), last))
-    return [(symbol, kind, low, high, *rest) for low, high in sides if low < high]
+def _outside(record: tuple, answered: pl.DataFrame) -> Iterator[tuple]:
+    """Yield what is left of a record outside disjoint ranges in order."""
+    symbol, kind, moment, last, *rest = record
+    for start, end in (
+        answered.filter(pl.col("end") > moment, pl.col("start") < last).select("start", "end").iter_rows()
+    ):
+        if moment < start:
+            yield symbol, kind, moment, start, *rest
+        moment = end
+    if moment < last:
+        yield symbol, kind, moment, last, *rest
 
 
 def _segments(rows: pl.DataFrame, kind: str) -> Segments:
-    chosen = rows.filter(pl.col("kind") == kind) if rows.height else rows
-    sides = (_microseconds(chosen["start"]).tolist(), _microseconds(chosen["end"]).tolist())
-    return Segments.of(zip(*sides, chosen["count"].to_list(), strict=True))
+    chosen = rows.filter(pl.col("kind") == kind)
+    sides = (_microseconds(chosen["start"]), _microseconds(chosen["end"]), chosen["count"].to_numpy())
+    return Segments.of(np.column_stack(sides))
 
 
 def _as_records(segments: Segments, symbol: str, kind: str, now: datetime, detail: str) -> pl.DataFrame:

@@ -32,7 +32,7 @@ from lake.timeline import interval as grid_of
 from lake.timeline import utc
 from tasks.errors import KlinehouseError, TransientError
 from tasks.exchange.fetch import iter_pages
-from tasks.exchange.page import missing_opens
+from tasks.exchange.page import Page, missing_opens
 from tasks.exchange.plan import BackfillPlan, PlanLine, Range, pack_windows, plan_line
 from tasks.exchange.receipt import BackfillReceipt, Counts, PageProgress, Progress
 from tasks.exchange.request import PAGE_BARS, Window
@@ -249,11 +249,11 @@ class Backfill:
         return self._lake.write_bars(bars, symbol=symbol, interval=interval, start=first, end=last)
 
     def _record(self, short: list[Spooled]) -> None:
-        """Record the answers that lacked expected bars; a bar with two values was not answered."""
+        """Record the bars that answers lacked, and none that came; a bar with two values was not answered."""
         symbol, interval = self._key
         for asked_at in sorted({one.asked_at for one in short}):
             answers = [one for one in short if one.asked_at == asked_at]
-            ranges = [part for one in answers for part in _without(one.page.window, one.page.conflicts, interval)]
+            ranges = [part for one in answers for part in _lacked(one.page, self.expected, interval)]
             once = hashlib.sha256("".join(one.name for one in answers).encode()).hexdigest()[:24]
             self._ledger.record_answers(symbol, interval, ranges, asked_at=asked_at, once=once)
         for opened in sorted({opened for one in short for opened in one.page.conflicts}):
@@ -270,14 +270,13 @@ def _merged(parts: list[pl.DataFrame]) -> pl.DataFrame:
     return bars.unique("timestamp", keep="last").sort("timestamp")
 
 
-def _without(window: Window, holes: Sequence[datetime], interval: str) -> list[Range]:
-    """Return what is left of the window without the bars that open at `holes`."""
-    left: list[Range] = []
-    start = window.start
-    for opened in holes:
-        left.append((start, opened))
-        start = grid_of(interval).next(opened)
-    return [(begin, stop) for begin, stop in [*left, (start, window.end)] if begin < stop]
+def _lacked(page: Page, expected: pl.Series, interval: str) -> list[Range]:
+    """Return the runs of expected bars that a page does not hold; of a bar with two values it says nothing."""
+    missing, runs = missing_opens(page, expected), list[Range]()
+    for opened in missing.filter(~missing.is_in(list(page.conflicts))) if page.conflicts else missing:
+        start = runs.pop()[0] if runs and runs[-1][1] == opened else opened
+        runs.append((start, grid_of(interval).next(opened)))
+    return runs
 
 
 def _unexpected(absent: pl.DataFrame) -> tuple[Range, ...]:

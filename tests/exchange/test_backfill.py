@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Failed
 from pydantic import SecretStr
@@ -80,6 +81,19 @@ async def test_a_hole_inside_history_is_found_and_healed(
     receipt = await run(tmp_path, settings)
     assert (receipt.requests, receipt.rows_new) == (1, 101)
     assert lake.read_bars("BTCUSDT", "1m").height == truth(sim).height
+
+
+async def test_bars_that_were_lost_since_are_fetched_again(
+    sim: Simulator, settings: SourceSettings, tmp_path: Path
+) -> None:
+    """An answer speaks of the bars it lacked alone: what was deleted between two of them is no lack of the vendor."""
+    sim.faults = Faults(lost_p=0.01)
+    await run(tmp_path, settings)
+    bars = Lake(tmp_path / "lake").read_bars("BTCUSDT", "1m")
+    DeltaTable(tmp_path / "lake" / "klines" / "1m").delete("symbol = 'BTCUSDT'")
+    assert Lake(tmp_path / "lake").read_bars("BTCUSDT", "1m").is_empty()
+    await run(tmp_path, settings)
+    assert Lake(tmp_path / "lake").read_bars("BTCUSDT", "1m").equals(bars)
 
 
 async def test_what_the_vendor_lacks_is_asked_as_often_as_configured(

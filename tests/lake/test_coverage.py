@@ -104,6 +104,15 @@ def test_listing_and_plan_bound_the_history(lake: Lake) -> None:
     assert found == [(0, 5, "before_listing"), (5, 10, "beyond_history"), (10, 20, "not_fetched")]
 
 
+def test_bars_from_before_the_listing_move_it(lake: Lake, make_bars: Maker) -> None:
+    """Where older bars come from elsewhere, trading began with them: what lacks between is a hole to be asked for."""
+    ledger = Ledger(lake)
+    ledger.record_listing("BTCUSDT", "1m", START + 50 * MINUTE)
+    write(lake, make_bars(10, START + 20 * MINUTE))
+    assert reasons(ledger, 0, 60) == [(0, 20, "before_listing"), (30, 60, "not_fetched")]
+    assert reasons(ledger, 40, 60) == [(40, 60, "not_fetched")]
+
+
 def test_closed_hours_are_no_gaps(lake: Lake) -> None:
     """Nights and holidays are closed, and a request may span them."""
     calendar = TradingCalendar.from_sessions(
