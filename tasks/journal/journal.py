@@ -68,6 +68,7 @@ class Journal:
         self._head = (0, FIRST_HASH)
         self._lock: IO[str] | None = None
         self._database: sqlite3.Connection | None = None
+        self._file = (0, 0)
         self._thread = DiskThread()
         self._turn = asyncio.Lock()
         self._broken = ""
@@ -150,11 +151,26 @@ class Journal:
             raise DataError(
                 f"journal {self.path.name}: expected an open journal, found {self._broken or 'a closed one'}"
             )
+        self._check_place()
         begun = self._prepare(entries)
         with self._undoing(self._database):
             self._database.execute("BEGIN IMMEDIATE")
             self._write(begun.lines, begun.draft)
         return begun
+
+    def _check_place(self) -> None:
+        """Refuse to write where a restart would not look: SQLite goes on in a file that was deleted or replaced."""
+        try:
+            found = _identity(os.stat(self.path))
+        except OSError:
+            found = None
+        if found != self._file:
+            self._broken = "its file gone"
+            raise DataError(
+                f"journal {self.path.name}: expected the file that was opened in its place, found "
+                f"{'none' if found is None else 'another'}; no order may be sent; put it back, or restore a copy and "
+                "compare with the broker, and start again"
+            )
 
     def _prepare(self, entries: Sequence[Entry]) -> _Begun:
         draft = Draft(self.state)
@@ -218,7 +234,9 @@ class Journal:
             ) from None
 
     def _open(self) -> None:
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite makes it readable for others
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)  # before SQLite makes it readable for others
+        self._file = _identity(os.fstat(handle))
+        os.close(handle)
         self._database = self._connect(self.path)
         for name, value in _PRAGMAS.items():
             self._database.execute(f"PRAGMA {name} = {value}")
@@ -227,15 +245,24 @@ class Journal:
                 raise ConfigurationError(
                     f"journal {self.path.name}: expected {name} {value}, found {found}; keep it on a local disk"
                 )
+        self._check_version()  # before anything of ours is put into a file that a newer version wrote
         self._database.executescript(files("tasks.journal").joinpath("schema.sql").read_text(encoding="utf-8"))
         self._recover()
+
+    def _check_version(self) -> None:
+        assert self._database is not None  # noqa: S101
+        if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'head'").fetchone():
+            return
+        found = self._database.execute("SELECT max(schema_version) FROM head").fetchone()[0]
+        if found not in (None, SCHEMA_VERSION):
+            raise ConfigurationError(
+                f"journal {self.path.name}: expected schema {SCHEMA_VERSION}, found {found}; trade with the version "
+                "that wrote it, nothing was changed"
+            )
 
     def _recover(self) -> None:
         assert self._database is not None  # noqa: S101
         head = read_head(self._database)
-        if head.schema_version != SCHEMA_VERSION:
-            found = head.schema_version
-            raise ConfigurationError(f"journal {self.path.name}: expected schema {SCHEMA_VERSION}, found {found}")
         self.state = recover(self._database, self.path.name)
         self._head, self.epoch = (head.seq, head.hash), head.epoch + 1
         self.commit_now([Entry(Kind.START, body={"pid": os.getpid(), "orders": len(self.state.orders)})])
@@ -269,6 +296,11 @@ class Journal:
         if lines:
             head = (lines[-1].seq, lines[-1].hash, self.epoch, SCHEMA_VERSION)
             database.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?, ?, ?)", head)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    """Return what tells a file from every other one."""
+    return found.st_dev, found.st_ino
 
 
 def _private(path: str, flags: int) -> int:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -129,6 +130,37 @@ def test_a_failed_commit_ends_trading(path: Path) -> None:
             journal.commit_now([created(3)])
     with Journal(path) as journal:
         assert set(journal.state.orders) == {request(1).client_order_id}
+
+
+@pytest.mark.parametrize("meddling", ["deleted", "replaced"])
+def test_a_file_that_is_gone_ends_trading(path: Path, meddling: str) -> None:
+    """SQLite would go on in a file that no restart finds: every further commit is refused, and nothing is sent."""
+    with Journal(path) as journal:
+        journal.commit_now([created()])
+        copy = path.read_bytes()
+        path.unlink()
+        if meddling == "replaced":
+            path.with_suffix(".copy").write_bytes(copy)
+            path.with_suffix(".copy").rename(path)
+        with pytest.raises(DataError, match="the file that was opened"):
+            journal.commit_now([created(2)])
+        with pytest.raises(DataError, match="expected an open journal"):
+            journal.commit_now([created(3)])
+        assert set(journal.state.orders) == {request(1).client_order_id}
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(path: Path) -> None:
+    """Its tables may mean something else: the start is refused before anything is put into it."""
+    a_life(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("UPDATE head SET schema_version = 2")
+        database.execute("DROP INDEX journal_by_order")
+        database.execute("ALTER TABLE journal RENAME COLUMN kind TO sort")
+        newer = database.execute("SELECT sql FROM sqlite_master").fetchall()
+    with pytest.raises(ConfigurationError, match="expected schema 1, found 2"), Journal(path):
+        pytest.fail("a newer journal was opened")
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT sql FROM sqlite_master").fetchall() == newer
 
 
 async def test_a_commit_outlives_whoever_waits_for_it(path: Path) -> None:
