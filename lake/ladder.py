@@ -55,8 +55,13 @@ def export_to(
         interval: Length of a bar.
         version: Version of the table; the newest where it is left out.
         newest: Only that many of the newest bars; for Redis `HOT_BARS` where it is left out.
+
+    Raises:
+        InputError: There are no such bars, or the place is none or cannot be written.
     """
     rung = rung_of(place)
+    if newest is not None and newest < 1:
+        raise InputError(f"newest: expected 1 or more, found {newest}")
     kept = HOT_BARS if rung == "redis" and newest is None else newest
     if rung == "file":
         start = _start_of_newest(lake, symbol, interval, version, kept)

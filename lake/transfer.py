@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,15 +77,30 @@ def export_bars(
     end: datetime | None = None,
     version: int | None = None,
 ) -> int:
-    """Write one symbol's bars to a new CSV or Parquet file and return their number; the file appears whole or not."""
+    """Write one symbol's bars to a new CSV or Parquet file and return their number; the file appears whole or not.
+
+    Raises:
+        InputError: There are no such bars, or the file cannot be written.
+    """
     target = Path(path)
+    kind = _kind(target)
     bars = lake.read_bars(symbol, interval, start, end, version=version)
+    if bars.is_empty():
+        raise InputError(f"export: expected {interval} bars of {symbol}, found none; `klinehouse status` lists them")
     part = target.with_name(f".{target.name}.part")
-    if _kind(target) == ".csv":
-        bars.write_csv(part, datetime_format="%Y-%m-%dT%H:%M:%S%.fZ")
-    else:
-        bars.write_parquet(part)
-    os.replace(part, target)
+    try:
+        with part.open("wb") as file:
+            if kind == ".csv":
+                bars.write_csv(file, datetime_format="%Y-%m-%dT%H:%M:%S%.fZ")
+            else:
+                bars.write_parquet(file)
+        os.replace(part, target)
+    except OSError as error:
+        with suppress(OSError):  # where it could not even be made
+            part.unlink()
+        raise InputError(
+            f"export: expected a file that can be written at {target}, found: {error.strerror or error}"
+        ) from None
     return bars.height
 
 

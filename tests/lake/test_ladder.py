@@ -56,6 +56,13 @@ def test_a_file_of_the_newest_bars(lake: Lake, bars: pl.DataFrame, tmp_path: Pat
     assert pl.read_parquet(tmp_path / "a.parquet").equals(bars.tail(7))
 
 
+@pytest.mark.parametrize("newest", [0, -1])
+def test_no_newest_bars_are_not_all(lake: Lake, bars: pl.DataFrame, tmp_path: Path, newest: int) -> None:
+    """Whoever asks for none of the newest bars, or for fewer, made a slip."""
+    with pytest.raises(InputError, match=f"newest: expected 1 or more, found {newest}"):
+        export_to(lake, str(tmp_path / "a.csv"), symbol="A", interval="1m", newest=newest)
+
+
 @pytest.mark.parametrize("place", ["prices.xlsx", "nowhere", ""])
 def test_a_place_of_no_known_form_is_refused(lake: Lake, place: str) -> None:
     """A misspelled place never becomes a new lake: the message names the forms there are."""

@@ -29,6 +29,27 @@ def test_out_and_in_again(lake: Lake, tmp_path: Path, make_bars: Maker, name: st
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [name]
 
 
+@pytest.mark.parametrize("place", ["nowhere/bars.csv", "taken/bars.parquet", "folder.csv", "folder.parquet"])
+def test_a_place_that_cannot_be_written_is_told(lake: Lake, tmp_path: Path, make_bars: Maker, place: str) -> None:
+    """A folder that is not there, or is a file, or stands in the file's place: one line that names it, and no rest."""
+    lake.write_bars(make_bars(100, START), symbol="A", interval="1m", start=START, end=START + timedelta(days=1))
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.parquet").mkdir()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=f"export: expected a file that can be written at .*{place}, found: "):
+        export_bars(lake, tmp_path / place, symbol="A", interval="1m")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_no_bars_are_no_file(lake: Lake, tmp_path: Path) -> None:
+    """A symbol that the lake does not have is told, and what was exported before stays."""
+    (tmp_path / "bars.csv").write_text("old")
+    with pytest.raises(InputError, match="export: expected 1m bars of BTCUSD, found none"):
+        export_bars(lake, tmp_path / "bars.csv", symbol="BTCUSD", interval="1m")
+    assert (tmp_path / "bars.csv").read_text() == "old"
+
+
 def test_other_names_are_refused_with_the_mapping(lake: Lake, tmp_path: Path) -> None:
     """A file with its own column names is refused; the message shows a mapping, and that mapping works."""
     path = tmp_path / "bars.csv"
