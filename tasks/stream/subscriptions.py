@@ -94,6 +94,7 @@ class Subscriptions:
         self._pushed: dict[Key, Topic | None] = {}
         self._queue: deque[_Chunk] = deque()
         self._flying: _Chunk | None = None
+        self._overtaken = 0  # commands whose data came before their answers, which are still to come
         self._limit_reached = False
         self._held_until = 0.0
         for channel, symbol in desired:
@@ -102,7 +103,7 @@ class Subscriptions:
     def restart(self) -> None:
         """Forget every answer: a new connection knows none of our subscriptions."""
         self._queue.clear()
-        self._flying = None
+        self._flying, self._overtaken = None, 0
         self._limit_reached = False
         self._held_until = 0.0
         for topic in self.topics.values():
@@ -167,6 +168,9 @@ class Subscriptions:
     def answered(self, answer: Answer) -> Verdict:
         """Apply the answer to the command on its way; an answer to nothing decides nothing."""
         chunk, cure = self._flying, cure_of(answer.code)
+        if self._overtaken and answer.cmd == "subscribe" and cure is Cure.NONE and not answer.symbols:
+            self._overtaken -= 1  # it may be the earlier command's; were it not, this one is asked again
+            return Verdict((), (), Cure.NONE)
         if chunk is None or answer.cmd != chunk.cmd or (answer.channel not in (None, chunk.channel)):
             return Verdict((), (), Cure.NONE)
         named = [symbol for symbol in chunk.symbols if not answer.symbols or symbol in answer.symbols]
@@ -183,6 +187,7 @@ class Subscriptions:
         chunk = self._flying
         if chunk is not None and chunk.cmd == "subscribe" and not any(self._waiting(chunk)):
             self._flying = None
+            self._overtaken += 1
 
     def resolve(self, channel: Channel, pushed: str) -> Topic | None:
         """Return the topic a pushed symbol means, None where unknown or ambiguous; NVDA may stand for NVDA.US."""

@@ -316,6 +316,35 @@ def test_data_confirms_where_the_answer_was_lost() -> None:
     assert session.state is State.LIVE
 
 
+def test_an_answer_that_data_overtook_is_not_the_next_commands() -> None:
+    """An answer that names nothing and comes after the data it promised confirms no other subscription."""
+    session = make([("depth", "BTCUSDT"), ("trade", "BTCUSDT")])
+    session.start(0.0)
+    session.opened(0.0)
+    session.receive(depth(), 0.1)
+    session.receive(answer(0), 0.2)
+    assert session.state is State.SUBSCRIBING
+    session.receive(answer(4004), 0.3)
+    assert [topic.channel for topic in session.link.subscriptions.refused] == ["trade"]
+    assert [event.channel for event in of(session, Degraded)] == ["trade"]
+
+
+def test_an_answer_that_never_comes_costs_the_next_command_one_more_try() -> None:
+    """Where the answer to an overtaken command was lost, the next one is asked again and then taken at its word."""
+    session = make([("depth", "BTCUSDT"), ("trade", "BTCUSDT")])
+    session.start(0.0)
+    session.opened(0.0)
+    session.receive(depth(), 0.1)
+    session.receive(answer(0), 0.2)  # the second command's
+    for second in range(1, 6):
+        session.receive(pong(), float(second))
+        session.receive(depth(), float(second))
+        session.tick(float(second) + 0.2)
+    assert [command["data"]["channel"] for command in sent(session)] == ["depth", "trade", "trade"]
+    session.receive(answer(0), 5.3)
+    assert session.state is State.LIVE
+
+
 def test_one_bad_symbol_does_not_refuse_its_neighbours() -> None:
     """A refused chunk is asked for again in halves until only the bad symbol is refused."""
     session = make([("ticker", f"S{number}") for number in range(8)])
