@@ -149,7 +149,7 @@ async def live_side(folder: Path, plan: TradingPlan, **other: Any) -> AsyncItera
             yield desk, settings, account
         finally:
             stop.set()
-            await asyncio.wait_for(running, 20.0)
+            await asyncio.wait_for(running, 60.0)
 
 
 def bars_at(first: datetime, closes: list[float]) -> pl.DataFrame:

@@ -280,7 +280,7 @@ def settings_for(simulator: Simulator, tmp_path: Path, **more) -> Settings:
     )
 
 
-async def eventually(condition, timeout_s: float = 20.0) -> None:
+async def eventually(condition, timeout_s: float = 60.0) -> None:
     """Poll a condition of the running flow."""
     async with asyncio.timeout(timeout_s):
         while not await asyncio.to_thread(condition):  # noqa: ASYNC110  # the flow is another process in all but name
@@ -301,7 +301,7 @@ async def test_without_a_server_the_same_code_streams_and_stops(market, tmp_path
             lake = Lake(settings.lake_root)
             await eventually(lambda: set(lake.symbols("1m")) == {"BTCUSDT", "ETHUSDT"})
             os.kill(os.getpid(), signal.SIGTERM)
-            state = await asyncio.wait_for(running, 20.0)
+            state = await asyncio.wait_for(running, 60.0)
     assert state.is_cancelled()
     bars = lake.read_bars("BTCUSDT", "1m")
     newest = bars["timestamp"][-1]
@@ -372,7 +372,7 @@ async def test_the_key_is_in_no_log_and_no_file(market, tmp_path: Path, capfd, o
             await asyncio.to_thread(simulator.strike, "rst")
             await eventually(lambda: '"fatal"' in urllib.request.urlopen(page + "/state").read().decode())  # noqa: S310
             os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.wait_for(running, 20.0)
+            await asyncio.wait_for(running, 60.0)
     texts += capfd.readouterr()
     texts += contents(tmp_path)
     texts += prefect_records()

@@ -43,7 +43,7 @@ async def test_an_alert_is_sent_once_to_every_block(capsys) -> None:
     broken, working = Messenger(broken=True), Messenger()
     sender = await sender_with(broken, working)
     sender.tell(ALERT)
-    await asyncio.wait_for(working.called.wait(), 5.0)
+    await asyncio.wait_for(working.called.wait(), 30.0)
     await sender.__aexit__(None, None, None)
     assert working.told == [("BTCUSDT: buy pressure", "Ratio 3.25 beyond 2.5; episode BTCUSDT:buy:1000.")]
     assert (sender.sent, sender.failed) == (1, 1)
@@ -63,7 +63,7 @@ async def test_the_end_of_a_run_waits_for_its_last_words(monkeypatch, capsys) ->
     sender = await sender_with(hanging)
     for _ in range(3):
         sender.call("paper: trading halted", "a person said so")
-    await asyncio.wait_for(sender.__aexit__(None, None, None), 5.0)
+    await asyncio.wait_for(sender.__aexit__(None, None, None), 60.0)
     assert (sender.sent, sender.failed) == (0, 3)
     assert "alerts.not_sent" in capsys.readouterr().out
 
@@ -101,7 +101,7 @@ async def test_a_real_apprise_block_delivers(orchestrated: str) -> None:
     await block.save("live-ops", overwrite=True)
     async with AlertSender([f"{block.get_block_type_slug()}/live-ops"]) as sender:
         sender.tell(ALERT)
-        body = await asyncio.wait_for(received.get(), 20.0)
+        body = await asyncio.wait_for(received.get(), 60.0)
     listening.close()
     assert b"BTCUSDT: buy pressure" in body
     assert b"Ratio 3.25" in body

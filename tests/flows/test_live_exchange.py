@@ -103,7 +103,7 @@ async def test_an_order_at_an_exchange_fills_on_the_streams_prices(simulator, tm
         assert account.journal.last(Kind.ANOMALY) is None  # as a cancel's answer under an unknown id would be
         told = live.snapshot()["trading"]
         stop.set()
-        await asyncio.wait_for(running, 20.0)
+        await asyncio.wait_for(running, 60.0)
     assert (told["account"], told["broker"], told["live"]) == ("binance-sandbox", "ccxt:binance", False)
     assert (told["positions"][0]["symbol"], told["positions"][0]["quantity"]) == ("BTC/USDT", 0.01)
     assert told["positions"][0]["price"] == pytest.approx(told["fills"][0]["price"], rel=0.01)
@@ -158,6 +158,6 @@ def _resting(wish: Proposal, price: Decimal | None) -> Proposal:
 
 
 async def _until(condition) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (any condition the test can think of)
             await asyncio.sleep(0.02)

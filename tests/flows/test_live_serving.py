@@ -42,7 +42,7 @@ def test_a_run_that_dies_takes_its_server_with_it(tmp_path: Path, monkeypatch: p
     may_end.set()
     stopped.join()
     failed = run_of(os._exit, 7)
-    assert ended.wait(20.0)
+    assert ended.wait(60.0)
     failed.join()
     assert failed.exitcode == 7  # still there for Prefect to read
     with pytest.raises(SystemExit) as raised:

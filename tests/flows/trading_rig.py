@@ -166,7 +166,7 @@ class FaultyBroker:
 async def until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for something, with patience for a busy machine; `what` says what never happened."""
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not condition():  # noqa: ASYNC110  (any condition a test can think of)
                 await asyncio.sleep(0.005)
     except TimeoutError:
