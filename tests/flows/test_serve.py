@@ -61,9 +61,11 @@ async def test_a_part_whose_server_is_away_waits_for_it(monkeypatch: pytest.Monk
     assert (len(tries), part.starts) == (3, 1)
 
 
-@pytest.mark.parametrize(("handler", "code"), [("SIG_DFL", -signal.SIGTERM), ("SIG_IGN", -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("handler", "patience_s", "code"), [("SIG_DFL", 60.0, -signal.SIGTERM), ("SIG_IGN", 0.3, -signal.SIGKILL)]
+)
 async def test_a_part_is_asked_to_end_and_killed_where_it_does_not(
-    handler: str, code: int, capsys: pytest.CaptureFixture[str]
+    handler: str, patience_s: float, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SIGTERM first, SIGKILL after the time it has; what it printed came out with its name in front."""
     lines = f"import signal; signal.signal(signal.SIGTERM, signal.{handler}); print('up', flush=True); signal.pause()"
@@ -73,7 +75,7 @@ async def test_a_part_is_asked_to_end_and_killed_where_it_does_not(
         while "child | up" not in capsys.readouterr().err:  # noqa: ASYNC110  # its output is the event
             await asyncio.sleep(0.01)
         stop.set()
-        await part.end(0.3)
+        await part.end(patience_s)
         await keeping
     assert part.process is not None
     assert part.process.returncode == code
