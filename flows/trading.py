@@ -102,6 +102,7 @@ class OrderDesk:
             self._core,
             adopt=self._reports.adopt,
             objection=self._objection,
+            compared=self._compared,
             sent=lambda request: self._exposure.ordered(request, self._core.steady()),
             skew_s=self._pace.skew_s,
             step=step,
@@ -250,6 +251,8 @@ class OrderDesk:
         request, now = order.request, self._core.clock()
         if order.pending is Pending.CANCEL or self._stopping:
             return "it shall be cancelled, or the desk is stopping"
+        if request.symbol in self._agreement.differing:  # by what this order filled, perhaps, whatever a query says
+            return f"journal and broker hold different positions of {request.symbol}"
         book = self.book(without=request.client_order_id)
         if book.state is TradingState.RECONCILING:  # what is being reconciled is this very order
             book = replace(book, state=TradingState.ACTIVE)
@@ -329,6 +332,11 @@ class OrderDesk:
     async def _reconcile(self) -> None:
         self._compared_at = monotonic()
         await self._agreement.reconcile()
+
+    async def _compared(self, since_s: float) -> bool:
+        if self._agreement.compared_s < since_s:
+            await self._reconcile()
+        return self._agreement.compared_s >= since_s
 
     async def _tick(self) -> None:
         while True:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from math import inf
 
 from flows.trading_core import Core, Priority, log
 from flows.trading_day import CashBook
@@ -37,12 +38,14 @@ class _Told:
 
     Attributes:
         absent: Orders of ours that worked before it was asked, and are not among its open ones.
+        asked_s: Before which by the steady clock nothing of it was asked for.
     """
 
     open_orders: list[BrokerOrder]
     account: Account
     fills: list[BrokerFill]
     absent: frozenset[str]
+    asked_s: float
 
 
 class Agreement:
@@ -60,6 +63,7 @@ class Agreement:
     Attributes:
         agreed: They agree, or did and differ for less than the grace: fills on their way; and nothing is in doubt that
             an earlier process left.
+        compared_s: What the broker did before this, by the steady clock, would have been seen.
     """
 
     def __init__(
@@ -75,7 +79,7 @@ class Agreement:
     ) -> None:
         self._core, self._reports, self._doubts, self._cash = core, reports, doubts, cash
         self._measured, self._halt, self._grace_s = measured, halt, grace_s
-        self.agreed = False
+        self.agreed, self.compared_s = False, -inf
         self._asking = self._again = False
         self._differing: dict[str, _Difference] = {}
 
@@ -97,7 +101,7 @@ class Agreement:
             self._core.spawn(self._ask())
 
     async def _ask(self) -> None:
-        core, broker = self._core, self._core.broker
+        core, broker, asked_s = self._core, self._core.broker, self._core.steady()
         working = {key for key, order in core.working.items() if order.status not in _UNKNOWN_TO_BROKER}
         try:
             open_orders = await core.answered(broker.open_orders())
@@ -107,7 +111,7 @@ class Agreement:
             core.put(Priority.REPLY, partial(self._failed, str(error)))
             return
         absent = frozenset(working - {seen.client_order_id for seen in open_orders})
-        core.put(Priority.REPLY, partial(self._judge, _Told(open_orders, account, fills, absent)))
+        core.put(Priority.REPLY, partial(self._judge, _Told(open_orders, account, fills, absent, asked_s)))
 
     async def _failed(self, reason: str) -> None:
         log.warning("reconcile.failed", error=reason)
@@ -122,19 +126,30 @@ class Agreement:
             order = self._core.working.get(identifier)
             if order is not None:
                 self._doubts.ask(order)  # one question of its own before any conclusion
-        await self._compare(told.account)
+        await self._compare(told.account, self._undead(told.open_orders))
+        self.compared_s = told.asked_s
         await self._measured(told.account)
         self._asking = False
         if self._again:
             await self.reconcile()
 
-    async def _compare(self, account: Account) -> None:
+    def _undead(self, listed: list[BrokerOrder]) -> dict[str, _Pair]:
+        """Return what may still fill of orders that the broker lists as open and the journal has as ended."""
+        found: dict[str, _Pair] = {}
+        for seen in listed:
+            order = self._core.order(seen.client_order_id)
+            if order is not None and order.is_terminal:
+                found[f"order {seen.client_order_id}"] = (ZERO, seen.quantity - seen.filled_quantity)
+        return found
+
+    async def _compare(self, account: Account, undead: dict[str, _Pair]) -> None:
         now, core = self._core.steady(), self._core
         ours = {s: held for (owner, s), held in core.journal.state.positions.items() if owner == core.account}
         found = {s: (ours.get(s, ZERO), account.positions.get(s, ZERO)) for s in {*ours, *account.positions}}
         differing = {symbol: pair for symbol, pair in found.items() if pair[0] != pair[1]}
         if not differing and (pair := self._cash.compare(account)) is not None and self._cash.differs(account):
             differing = {"cash": pair}
+        differing |= undead
         before, self._differing = self._differing, {}
         for symbol, pair in differing.items():
             known = before.get(symbol)

@@ -35,6 +35,8 @@ class Doubts:
         core: The desk's world.
         adopt: Takes over what the broker says of an order.
         objection: Why an order must not be sent again now, empty where it may.
+        compared: Whether journal and broker were held against each other since a moment of the steady clock; where not,
+            they will be.
         sent: Counts a request towards the order rates, the first and every further one.
         skew_s: How far our clock and the broker's may be apart.
         step: The rule; tests put broken ones here.
@@ -46,11 +48,13 @@ class Doubts:
         *,
         adopt: Adopt,
         objection: Callable[[Order, Doubt], str],
+        compared: Callable[[float], Awaitable[bool]],
         sent: Callable[[OrderRequest], None],
         skew_s: float,
         step: Callable[..., Step] = next_step,
     ) -> None:
         self._core, self._adopt, self._objection, self._sent = core, adopt, objection, sent
+        self._compared = compared
         self._skew_s, self._step = skew_s, step
         core.followers.append(self._follow)
 
@@ -256,6 +260,8 @@ class Doubts:
             return
         seen = order.status not in UNCERTAIN or bool(order.broker_order_ids or order.fills)
         objection = "the broker knew it once" if seen else self._objection(order, doubt)
+        if not objection and not await self._compared(doubt.sent_s + doubt.asked_after_s):
+            return  # its position may tell of the order that a query does not find
         if not objection:
             again = {"again": True, "because": "its absence was proved", "since_sent_s": round(since_s, 3)}
             await self._core.commit(Entry(Kind.SEND, request.client_order_id, again))
