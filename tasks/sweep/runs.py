@@ -24,9 +24,13 @@ def read_run(lake: Lake, table: str, run_id: str) -> dict[str, Any]:
     Raises:
         InputError: No such run in the lake.
     """
-    found = run_rows(lake, table, run_id) if lake.exists(table) else pl.DataFrame()
+    known = lake.exists(table)
+    found = run_rows(lake, table, run_id) if known else pl.DataFrame()
     if not found.height:
-        raise InputError(f"run: expected one in {table}, found none named {run_id!r}; `{table}` lists them")
+        listing = f"`klinehouse sql 'FROM {table.replace('/', '_')}'` lists them"
+        raise InputError(
+            f"run: expected one in {table}, found none named {run_id!r}; {listing if known else 'there are none yet'}"
+        )
     return found.row(0, named=True)
 
 

@@ -214,8 +214,9 @@ def build_portfolio(lake_root: str, request: PortfolioRequest, code_version: str
     began, lake = time.monotonic(), Lake(lake_root)
     if request.symbols and request.lake_version is None:
         request = request.model_copy(update={"lake_version": lake.bars_version(request.interval)})
+    panel = read_panel(lake, request)  # first: it names the member that is not there
     labels, told = member_labels(lake, request), {"code_version": code_version}
-    result = study(read_panel(lake, request), request, labels=labels, provenance=told)
+    result = study(panel, request, labels=labels, provenance=told)
     save(lake, result, datetime.now(UTC))
     return PortfolioSummary(
         run_id=result.run_id,

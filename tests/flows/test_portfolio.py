@@ -11,6 +11,7 @@ import pytest
 from flows.backfill import backfill
 from flows.cli import open_report
 from flows.portfolio import portfolio
+from flows.settings import Settings, use
 from flows.show import show
 from flows.sweep import sweep
 from lake.store import Lake
@@ -57,6 +58,13 @@ def test_a_portfolio_of_nothing_is_refused() -> None:
     """One member, or costs that a rebalancing cannot keep, is one line that says what was expected."""
     with pytest.raises(InputError, match="expected two or more different symbols"):
         asyncio.run(portfolio.fn(["BTCUSDT"]))
+
+
+def test_runs_that_nobody_made_are_named(tmp_path: Path) -> None:
+    """The error names the run, not the table that it was looked for in, and says what lists those there are."""
+    words = "run: expected one in sweeps/runs, found none named 'one'; there are none yet"
+    with use(Settings(lake_root=str(tmp_path))), pytest.raises(InputError, match=words):
+        asyncio.run(portfolio.fn(None, ["one", "two"]))
 
 
 def test_without_a_run_there_is_no_report_to_open(tmp_path: Path) -> None:
