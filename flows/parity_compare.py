@@ -15,6 +15,7 @@ from itertools import combinations
 import polars as pl
 
 from flows.parity_causes import Account, Cause, Difference, Findings, near, told, view_word
+from flows.parity_market import arrives_at, came_in_turn, is_charged, is_thin, may_refuse
 from flows.parity_paths import Case, PathFill
 from flows.parity_replay import LiveOrder, Replayed, Script
 from flows.signals import Decision, views_of
@@ -46,7 +47,7 @@ def explain(
         decision, order, fill = live.decisions.get(row), live.orders.get(row), planned.get(row)
         if decision is not None and account.is_like(decision):
             found.apart.clear()
-        _compare_views(found, live, row, decision)
+        _compare_views(found, script, live, row, decision)
         step = _Step(found, script, account, row, decision)
         if order is not None and fill is not None:
             step.compare(order, fill)
@@ -77,12 +78,14 @@ def _is_same(ours: PathFill | None, theirs: PathFill | None) -> bool:
     return all(near(getattr(ours, name), getattr(theirs, name)) for name in ("quantity", "price", "fee"))
 
 
-def _compare_views(found: Findings, live: Replayed, row: int, decision: Decision | None) -> None:
+def _compare_views(found: Findings, script: Script, live: Replayed, row: int, decision: Decision | None) -> None:
     case, expected = found.case, int(found.case.views[row])
     if decision is None:
         if expected:
-            why = "the bar had not come in when the next one did"
-            found.add(row, "decision", view_word(expected), "none", [Cause.REVISION], why)
+            cause, why = Cause.REVISION, "the bar had not come in when the next one did"
+            if came_in_turn(script, case.stamps[row]):
+                cause, why = Cause.UNEXPLAINED, "the bar came in before the next one, and nothing was decided on it"
+            found.add(row, "decision", view_word(expected), "none", [cause], why)
         return
     if decision.view == expected:
         return
@@ -199,6 +202,8 @@ class _Step:
         if order.refused_by:
             why = f"{order.refused_by}: {done.reason}"
             cause = Cause.BOOK if order.refused_by == BOOK_GATE else Cause.RISK
+            if cause is Cause.RISK and not may_refuse(self.script, order.decided_at):
+                cause, why = Cause.UNEXPLAINED, f"{why}; there was no limit, and nothing wrong with the market"
             self.found.add(self.row, "fill", told(fill), "refused", [cause], why)
             return
         if done.status is Status.REJECTED or sign * fill.quantity < 0:
@@ -206,13 +211,19 @@ class _Step:
             return
         self._compare_asked(order, fill)
         if not done.fills and not done.is_terminal:
-            why = f"asked for at {order.decided_at}, had not arrived when the period ended"
-            self.found.add(self.row, "fill", told(fill), "none", [Cause.LATENCY], why)
+            cause, why = Cause.LATENCY, f"asked for at {order.decided_at}, had not arrived when the period ended"
+            if (meets := arrives_at(self.found.case, self.script, order.decided_at)) is not None:
+                why = (
+                    f"asked for at {order.decided_at}, it met no bar, also not that of {self.found.case.stamps[meets]}"
+                )
+                cause = Cause.UNEXPLAINED
+            self.found.add(self.row, "fill", told(fill), "none", [cause], why)
             return
         if done.filled_quantity < done.request.quantity:
             asked, got = f"{done.request.quantity:.12g}", f"{done.filled_quantity:.12g}"
             why = f"the broker filled {got} of {asked}: {done.reason}"
-            self.found.add(self.row, "quantity", asked, got, [Cause.PARTIAL], why)
+            cause = Cause.PARTIAL if is_thin(self.found.case, self.script, order) else Cause.UNEXPLAINED
+            self.found.add(self.row, "quantity", asked, got, [cause], why)
         if done.fills:
             self._compare_fills(order, fill)
 
@@ -245,13 +256,16 @@ class _Step:
             took_s = (moment - order.decided_at).total_seconds()
             why = f"asked for at {order.decided_at:%H:%M:%S}, filled {took_s:g} s later"
             expected, found = (f"{stamp:%Y-%m-%d %H:%M}" for stamp in (case.stamps[fill.bar], moment))
-            self.found.add(self.row, "bar", expected, found, [Cause.LATENCY], why)
+            meets = arrives_at(case, self.script, order.decided_at)
+            cause = Cause.LATENCY if meets is not None and case.stamps[meets] == moment else Cause.UNEXPLAINED
+            self.found.add(self.row, "bar", expected, found, [cause], why)
         if not near(float(price), fill.price):
             self._explain_price(float(price), fill, case.stamps.index(moment) if late else fill.bar)
         rate = float(done.fees / (price * done.filled_quantity)) * 1e4
         if not near(rate, case.costs.fee_bps):
-            why = f"the broker's fills carry {rate:g} basis points"
-            self.found.add(self.row, "fee", f"{case.costs.fee_bps:g} bps", f"{rate:g} bps", [Cause.FEE], why)
+            why = f"the broker's fills carry {rate:g} basis points, its terms say {self.script.terms.fee_bps:g}"
+            cause = Cause.FEE if is_charged(self.script, done) else Cause.UNEXPLAINED
+            self.found.add(self.row, "fee", f"{case.costs.fee_bps:g} bps", f"{rate:g} bps", [cause], why)
 
     def _explain_price(self, price: float, fill: PathFill, bar: int) -> None:
         """Find whose open a price was made from."""
@@ -295,6 +309,8 @@ class _Step:
             return Cause.NOT_CLOSED, f"sized before the bar's close at {decision.price}, the next opened at {opened}"
         if self.script.fills_from["open"][fill.bar] != opened:
             return Cause.REVISION, f"sized at {decision.price}; the bar that opened so now says {opened}"
+        if decision.at >= case.stamps[fill.bar]:
+            return Cause.UNEXPLAINED, f"sized at {decision.price} although the bar had opened at {opened}"
         return Cause.LATENCY, f"sized at {decision.price}, the bar opened at {opened}"
 
     def _asked_by_rule(self, decision: Decision) -> Decimal | None:

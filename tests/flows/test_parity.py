@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from msgspec import structs
 
 from benchmarks.parity_faults import (
     FAULTS,
@@ -29,13 +31,14 @@ from flows.parity_causes import Cause, Difference
 from flows.parity_compare import compare_engines, explain
 from flows.parity_paths import Case, equity_of, event_fills, sweep_fills
 from flows.parity_question import Conditions, ParitySummary
-from flows.parity_replay import Script, terms_of
+from flows.parity_replay import Arrival, LiveOrder, Replayed, Script, _Stage, terms_of
 from flows.parity_run import DIFFERENCES, PATHS, RUNS
 from flows.settings import Settings, use
 from lake.store import Lake
 from tasks.errors import DataError, InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
+from tasks.orders.order import Order, Side, Status
 from tasks.strategies.book_gate import BookGate
 from tasks.stream.recording import DEPTH, SCHEMAS
 from tasks.sweep.costs import Costs
@@ -139,6 +142,74 @@ def test_what_nobody_can_explain_is_said_to_be_so(tmp_path: Path) -> None:
     clean = clean_script(case)
     script = replace(clean, terms=replace(clean.terms, slippage_bps=Decimal(9)))
     assert own(differences(case, script, tmp_path))[(Cause.UNEXPLAINED,)] >= 2
+
+
+def _first(change: Callable[[LiveOrder], Order]) -> Callable[[Case, Replayed], Replayed]:
+    """Return a defect that changes what became of the first order."""
+
+    def spoil(case: Case, live: Replayed) -> Replayed:
+        row, one = next(iter(live.orders.items()))
+        return replace(live, orders={**live.orders, row: replace(one, order=change(one))})
+
+    return spoil
+
+
+def _filled(order: Order, **changed: Any) -> Order:
+    (fill,) = order.fills
+    return structs.replace(order, fills=(structs.replace(fill, **changed),))
+
+
+def _a_bar_late(case: Case, live: Replayed) -> Replayed:
+    row, one = next(iter(live.orders.items()))
+    opened = Decimal(str(case.market.opens[row + 2])) * (1 + Decimal(str(case.costs.slippage_bps)) / 10_000)
+    late = _filled(one.order, timestamp=case.stamps[row + 2], price=opened)
+    fee = opened * late.filled_quantity * Decimal(str(case.costs.fee_bps)) / 10_000
+    return replace(live, orders={**live.orders, row: replace(one, order=_filled(late, fee=fee))})
+
+
+def _skipping(case: Case, live: Replayed) -> Replayed:
+    row = next(row for row, one in live.decisions.items() if one.view)
+    return replace(live, decisions={at: one for at, one in live.decisions.items() if at != row})
+
+
+DEFECTS: dict[str, Callable[[Case, Replayed], Replayed]] = {
+    "a fee that is paid to us": _first(lambda one: _filled(one.order, fee=-one.order.fees)),
+    "a fee on the quantity": _first(lambda one: _filled(one.order, fee=one.order.filled_quantity / 1000)),
+    "a fill one bar too late": _a_bar_late,
+    "a fill of nine tenths": _first(
+        lambda one: _filled(one.order, quantity=one.order.filled_quantity * 9 / 10, fee=one.order.fees * 9 / 10)
+    ),
+    "an order that is forgotten": _first(lambda one: structs.replace(one.order, fills=(), status=Status.ACCEPTED)),
+    "an order the wrong way": _first(
+        lambda one: structs.replace(one.order, request=structs.replace(one.order.request, side=Side.SELL))
+    ),
+    "a bar that is not decided on": _skipping,
+    "a control that refuses everything": lambda case, live: replace(
+        live, orders={row: replace(one, refused_by="collar") for row, one in live.orders.items()}
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_of_ours_is_given_no_harmless_name(defect: str, tmp_path: Path) -> None:
+    """A market that assumes what research does leaves nothing to blame: what differs all the same is unexplained."""
+    case = clean_case(40, 3)
+    script = clean_script(case)
+    live = DEFECTS[defect](case, run_live(case, script, tmp_path))
+    found = own(explain(case, script, live, sweep_fills(case)))
+    assert set(found) == {(Cause.UNEXPLAINED,)}
+
+
+def test_an_order_sized_at_another_moments_price_is_unexplained(tmp_path: Path, monkeypatch) -> None:
+    """Sizing at the close before, where the open is known, is a defect, and no latency."""
+    quote = _Stage._quote
+
+    def at_the_close(stage: _Stage, broker: Any, arrival: Arrival, price: Decimal) -> None:
+        quote(stage, broker, arrival, Decimal(str(arrival.bars["close"][-1])))
+
+    monkeypatch.setattr(_Stage, "_quote", at_the_close)
+    case = clean_case(40, 3)
+    assert set(own(differences(case, clean_script(case), tmp_path))) == {(Cause.UNEXPLAINED,)}
 
 
 def test_engines_that_disagree_are_never_explained() -> None:
