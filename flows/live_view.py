@@ -25,7 +25,8 @@ _ASKED = 500
 
 _SENTENCES = {
     TradingState.ACTIVE: "orders pass within the limits",
-    TradingState.REDUCING: "losses reached a limit of the day: only what closes positions passes until it ends",
+    TradingState.REDUCING: "losses reached a limit of the day, or an order that was written off lives: only what "
+    "closes positions passes until the day ends",
     TradingState.RECONCILING: "journal and broker are being held against each other: nothing but cancels passes",
 }
 

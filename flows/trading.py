@@ -270,6 +270,9 @@ class OrderDesk:
             self._core.put(Priority.HALT, self._tighten)
         if self._exposure.lost(order):
             self._core.put(Priority.HALT, self._tighten)
+        if "resurrected" in order.flags and applied.alert:  # what proved that it had ended was wrong
+            self._exposure.reducing = True
+            self._core.put(Priority.HALT, self._tighten)
         if "overfilled" in order.flags and applied.alert:
             self.halt(f"order {identifier} filled more than it asked for")
 

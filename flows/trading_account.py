@@ -27,6 +27,8 @@ _RAN_AWAY = 3
 
 #: Orders whose signal may be asked for again after a start.
 _RECENT = 1000
+#: Why orders are in doubt that a process left behind: one crash is no trouble for each of them.
+LEFT_BEHIND = "the process ended before an answer was on record"
 
 
 def recent_orders(journal: Journal) -> deque[Order]:
@@ -41,21 +43,29 @@ def is_sending(line: Line) -> bool:
     return intended or line.kind == Kind.SEND
 
 
-def last_minute(journal: Journal, orders: Iterable[Order], now: datetime) -> list[tuple[float, Order]]:
-    """Return every request of the newest orders, those made within a minute: its age and its order, the oldest first.
+def is_trouble(line: Line) -> bool:
+    """Return whether a line says that an order was refused, or that nobody knew what became of it."""
+    body = line.body() if line.kind == Kind.EVENT else None
+    unknown = body is not None and body.kind is Happening.OUTCOME_UNKNOWN and body.reason != LEFT_BEHIND
+    return unknown or (body is not None and body.kind is Happening.REJECTED)
+
+
+def last_minute(journal: Journal, orders: Iterable[Order], now: datetime) -> list[tuple[float, Order, Line]]:
+    """Return what counts of the newest orders, those made within a minute: ages, orders, lines, the oldest first.
 
     Args:
         journal: Where their times are.
         orders: The newest first.
         now: By the clock that the journal's times are of.
     """
-    found: list[tuple[float, Order]] = []
+    found: list[tuple[float, Order, Line]] = []
     for order in orders:
         lines = list(journal.lines(order.request.client_order_id))
         if _age_s(lines[0], now) >= _MINUTE_S:
             break
-        found += [(_age_s(line, now), order) for line in lines if is_sending(line)]
-    return sorted(found, key=lambda request: -request[0])
+        counted = (line for line in lines if is_sending(line) or is_trouble(line))
+        found += [(_age_s(line, now), order, line) for line in counted]
+    return sorted(found, key=lambda one: -one[0])
 
 
 def _age_s(line: Line, now: datetime) -> float:
@@ -128,14 +138,15 @@ class Exposure:
         self._peak, self._day_equity = Decimal(memory["peak"]), Decimal(memory["day_equity"])
         self._day, self.reducing = date.fromisoformat(memory["day"]), memory["reducing"]
 
-    def resume(self, requests: Iterable[tuple[float, Order]], now_s: float) -> None:
-        """Count an earlier process's requests of the last minute, with their ages: a start forgives no rate."""
-        rejected: dict[str, float] = {}
-        for age_s, order in requests:
-            self.ordered(order.request, now_s - age_s)
-            if order.status is Status.REJECTED:
-                rejected.setdefault(order.request.client_order_id, now_s - age_s)  # once, however often it was sent
-        for at_s in rejected.values():
+    def resume(self, lines: Iterable[tuple[float, Order, Line]], now_s: float) -> None:
+        """Count an earlier process's requests and troubles of the last minute: a start forgives none."""
+        troubled: dict[str, float] = {}
+        for age_s, order, line in lines:
+            if is_sending(line):
+                self.ordered(order.request, now_s - age_s)
+            else:
+                troubled.setdefault(order.request.client_order_id, now_s - age_s)  # an order is one trouble
+        for at_s in troubled.values():
             self.trouble(at_s)
 
     def ordered(self, request: OrderRequest, now_s: float) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from time import perf_counter
 
-from flows.trading_account import is_sending
+from flows.trading_account import LEFT_BEHIND, is_sending
 from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
 from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError, Recorded
 from tasks.errors import ProtocolError, TransientError
@@ -102,8 +102,7 @@ class Doubts:
             if order.status in UNCERTAIN:
                 core.doubts[identifier] = self._recalled(identifier)
             if order.status is Status.SUBMITTING:
-                lost = "the process ended before an answer was on record"
-                entries.append(event(identifier, Happening.OUTCOME_UNKNOWN, lost))
+                entries.append(event(identifier, Happening.OUTCOME_UNKNOWN, LEFT_BEHIND))
         await core.commit(*entries)
 
     async def resolve(self) -> None:

@@ -60,8 +60,11 @@ class Proposal(Struct, frozen=True):
         """Return the one order that this can become.
 
         Raises:
-            InputError: No broker could take it, or a part of its name is missing or holds what parts them.
+            InputError: No broker could take it, a part of its name is missing or holds what parts them, or its time
+                has no zone.
         """
+        if self.decided_at.tzinfo is None:
+            raise InputError(f"proposal: expected a moment with a zone, found {self.decided_at} in decided_at")
         if "|" in self.strategy or "|" in self.leg:
             raise InputError(
                 f"proposal: expected a strategy and a leg without |, which parts the names of a signal, found "

@@ -7,11 +7,19 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import pytest
+from msgspec import structs
+
+from flows.trading_core import event
 from tasks.broker.port import BrokerOrder, Recorded, on_disk
+from tasks.errors import InputError
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import OrderRequest, Pending, Status
-from tests.flows.trading_rig import SYMBOL, FaultyBroker, proposal, trading, waiting
+from tasks.orders.states import Happening
+from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading, waiting
 
 
 async def test_what_is_halted_while_it_waits_for_its_turn_does_not_leave(tmp_path: Path) -> None:
@@ -61,3 +69,61 @@ async def test_an_order_that_ended_and_is_listed_as_open_halts(tmp_path: Path) -
         assert rig.status(identifier) is Status.CANCELED
         await rig.until_state(TradingState.HALTED)
         assert identifier in rig.desk.halted_for
+
+
+async def test_an_order_that_was_written_off_and_lives_leaves_reducing(tmp_path: Path) -> None:
+    """What proved that it was never placed is wrong, and may be of the next order too; a restart forgets it not."""
+
+    def deaf(broker: FaultyBroker) -> None:
+        broker.profile = IdempotencyProfile(IdempotencyClass.B, 0.05, lag_s=0.0)
+        broker.mute = True
+
+    async with trading(tmp_path, prepare=deaf) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.broker.swallow = True
+        identifier = rig.desk.propose(proposal(limit=99))
+        await rig.until_status(identifier, Status.IN_DOUBT)
+        rig.desk.cancel(identifier)  # it shall not be sent again
+        await rig.until_status(identifier, Status.NOT_PLACED)
+        await rig.broker.paper.submit(rig.order(identifier).request, now())
+        await rig.until_status(identifier, Status.ACCEPTED)
+        await rig.until_state(TradingState.REDUCING)
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.REDUCING)
+
+
+async def test_doubts_of_the_last_minute_count_after_a_restart(tmp_path: Path) -> None:
+    """One before and one after a start are two within a minute; what the start itself left in doubt is none."""
+    limits = replace(LIMITS, max_doubt_and_rejects=2)
+
+    def poor(broker: FaultyBroker) -> None:
+        broker.profile = IdempotencyProfile(IdempotencyClass.C, deadline_s=0.02, lag_s=0.0)
+        broker.swallow = True
+
+    def given_up(rig: Rig, identifier: str) -> bool:
+        doubt = rig.desk._core.doubts.get(identifier)
+        return doubt is not None and doubt.given_up
+
+    async with trading(tmp_path, limits=limits, prepare=poor) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        first = rig.desk.propose(proposal(limit=99))
+        await rig.until_status(first, Status.IN_DOUBT)
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        crashed = proposal(2, limit=99).request("paper")
+        name = crashed.client_order_id
+        journal.commit_now([Entry(Kind.CREATED, name, crashed), event(name, Happening.SUBMIT_INTENDED)])
+    async with trading(tmp_path, limits=limits, prepare=poor) as rig:
+        await rig.until(lambda: given_up(rig, first) and given_up(rig, name), "both are given up")
+        await rig.until_state(TradingState.ACTIVE)
+        rig.desk.propose(structs.replace(proposal(3, limit=99), symbol="ETHUSDT"))
+        await rig.until_state(TradingState.HALTED)
+        assert "in doubt" in rig.desk.halted_for
+
+
+async def test_a_signal_without_a_zone_is_the_callers_error(tmp_path: Path) -> None:
+    """Its age could not be told: it is refused where it is proposed, and the desk goes on."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        with pytest.raises(InputError, match="with a zone"):
+            rig.desk.propose(structs.replace(proposal(), decided_at=datetime(2026, 1, 1)))
+        await rig.until_status(rig.desk.propose(proposal(2)), Status.FILLED)
