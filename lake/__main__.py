@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from lake.damage import mend
 from lake.store import Lake
 from tasks.errors import KlinehouseError
 
@@ -25,9 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default="data", help="the lake's folder or s3:// address (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=50, help="rows to print at most (default: %(default)s)")
     parser.add_argument("--csv", action="store_true", help="print all rows as CSV")
+    parser.add_argument("--mend", action="store_true", help="let go of the rows of files that are gone or cut short")
     chosen = parser.parse_args(arguments)
     lake = Lake(chosen.root)
     try:
+        if chosen.mend:
+            gone = [f"{table}: let go of {path}" for table, paths in mend(lake).items() for path in paths]
+            print("\n".join(gone) or "nothing to mend")
+            return 0
         if chosen.query is None:
             print("\n".join(table.replace("/", "_") for table in lake.tables()) or f"no tables in {chosen.root}")
             return 0

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow.dataset import Dataset
 
 from lake.bars import checked_range, table_name
+from lake.damage import reading
 from lake.location import Location
 from lake.schema import BARS
 from tasks.errors import InputError
@@ -42,12 +43,13 @@ def read_arrow(
     snapshot = lake.snapshot(table_name(interval), version)
     files = [] if snapshot is None else snapshot.bounds.get(symbol, [])
     location = lake.table(table_name(interval)).location
-    parts = [
-        part
-        for path, first, last in files
-        if (start is None or last >= start) and (end is None or first < end)
-        for part in _read(location, path, names, start, end)
-    ]
+    with reading(location, pl.DataFrame() if snapshot is None else snapshot.files):
+        parts = [
+            part
+            for path, first, last in files
+            if (start is None or last >= start) and (end is None or first < end)
+            for part in _read(location, path, names, start, end)
+        ]
     if not parts:
         return _SCHEMA.empty_table().select(names)
     return pa.concat_tables(parts)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lake.bars import checked_range, files_within, table_name, within
+from lake.damage import reading
 from lake.timeline import interval as interval_named
 from tasks.errors import InputError
 
@@ -70,7 +71,8 @@ def cross_section(
     bucket = pl.col("timestamp").to_physical() // width + _BUCKETS
     key = pl.col("symbol").to_physical().cast(pl.Int64) * (2 * _BUCKETS) + bucket
     lazy = bars.filter(within(start, end)).group_by(key.alias("key")).agg(aggregates)
-    found = lazy.collect(engine="streaming").sort("key")
+    with reading(lake.table(table_name(interval)).location, files):
+        found = lazy.collect(engine="streaming").sort("key")
     bucket = pl.col("key") % (2 * _BUCKETS) - _BUCKETS
     return found.select(
         names.gather(found["key"] // (2 * _BUCKETS)),

@@ -11,7 +11,7 @@ import polars as pl
 
 from lake.revisions import revisions
 from lake.schema import TIMESTAMP
-from tasks.errors import InputError
+from tasks.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from lake.store import Lake
@@ -104,7 +104,7 @@ def _late(lake: Lake, runs: pl.DataFrame) -> Iterator[dict[str, object]]:
     for row in runs.select(_INPUT).unique(maintain_order=True).iter_rows(named=True):
         try:
             yield {**row, "late_bars": _late_bars(lake, **row)}
-        except InputError:  # its version was deleted: the table was made anew, or somebody else's cleanup ran
+        except (InputError, DataError):  # its version was deleted: the table was made anew, or files were lost
             yield {**row, "late_bars": None}
 
 

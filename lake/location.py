@@ -165,6 +165,10 @@ class Location:
                 f"lake: expected a folder that you may read, found {found}: {error.strerror}; name another, or mend it"
             ) from error
 
+    def modified_at(self, relative: str) -> datetime:
+        """Return when a file was last changed."""
+        return self.filesystem().get_file_info(relative).mtime.astimezone(UTC)
+
     def delete(self, relative: str) -> None:
         """Delete a file; one that is gone already is as good."""
         try:

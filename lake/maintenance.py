@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from lake.bars import VALUES, month_keys
+from lake.damage import reading
 from lake.impact import PORTFOLIOS, SWEEPS, recorded_runs
 from lake.revisions import settle, uncopied
 from lake.rows import equal, partition_key
@@ -161,7 +162,8 @@ def _merge(table: Table, partition: Mapping[str, object]) -> int:
     files = base.files.filter(equal({f"partition.{name}": value for name, value in partition.items()}))
     if files.height < 2:
         return 0
-    rows = table.scan(files, base.schema).collect()
+    with reading(table.location, files):
+        rows = table.scan(files, base.schema).collect()
     keys = [partition_key(partition)]
     if set(VALUES) <= set(rows.columns):
         rows = rows.sort("timestamp")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import polars as pl
 
+from lake.damage import check_whole
 from lake.schema import BARS
 from tasks.errors import InputError
 
@@ -24,14 +25,19 @@ def run(lake: Tables, query: str) -> pl.DataFrame:
 
     Raises:
         InputError: The query cannot be run; DuckDB's message, and the views there are.
+        DataError: A file of the lake is gone or cut.
     """
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")  # else date_trunc cuts days in the machine's own zone
-        views = _register(connection, lake)
+        views = list[str]()
         try:
+            views = _register(connection, lake)
             found = connection.sql(query)
             return pl.DataFrame() if found is None else found.pl()
         except duckdb.Error as error:
+            for table in lake.tables():
+                snapshot = lake.snapshot(table)
+                check_whole(lake.table(table).location, pl.DataFrame() if snapshot is None else snapshot.files)
             raise InputError(f"sql: {error}\nviews: {', '.join(sorted(views)) or 'none, the lake is empty'}") from error
 
 

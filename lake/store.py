@@ -12,6 +12,7 @@ from datetime import datetime
 import polars as pl
 
 from lake.bars import BAR_TABLE, checked, checked_range, files_within, table_name, within
+from lake.damage import reading
 from lake.digest import content_hash
 from lake.revisions import settle
 from lake.schema import BARS
@@ -66,13 +67,7 @@ class Lake(Tables):
         """Return bars lazily: `symbol` and `BARS`, each symbol's in order; columns and filters are pushed down."""
         if isinstance(symbols, str):
             raise InputError(f"symbols: expected a list of symbols, found the text {symbols!r}; write [{symbols!r}]")
-        start, end = checked_range(start, end)
-        snapshot = self._bars_snapshot(interval, version, as_of)
-        files = None if snapshot is None else files_within(snapshot, symbols, start, end)
-        if files is None or not files.height:
-            return pl.LazyFrame(schema={"symbol": pl.String(), **BARS})
-        lazy = self._reader(table_name(interval)).scan(files)
-        return lazy.select("symbol", *BARS).filter(within(start, end))
+        return self._scan(interval, symbols, *checked_range(start, end), version, as_of)[0]
 
     def read_bars(
         self,
@@ -86,8 +81,9 @@ class Lake(Tables):
         as_of: datetime | None = None,
     ) -> pl.DataFrame:
         """Return one symbol's bars in order: all of `BARS`, or the named columns."""
-        lazy = self.scan_bars(interval, [symbol], start, end, version=version, as_of=as_of)
-        return lazy.select(list(BARS if columns is None else columns)).collect()
+        lazy, files = self._scan(interval, [symbol], *checked_range(start, end), version, as_of)
+        with reading(self._reader(table_name(interval)).location, files):
+            return lazy.select(list(BARS if columns is None else columns)).collect()
 
     def bars_version(self, interval: str, *, as_of: datetime | None = None) -> int | None:
         """Return the version of the interval's table, or the one current at `as_of`; None where there is none."""
@@ -117,9 +113,27 @@ class Lake(Tables):
         files = files_within(snapshot, [symbol], start, end)
         reader = self._reader(table_name(interval))
         years = (reader.scan(part) for _, part in files.group_by("partition.year", maintain_order=True))
-        return content_hash(
-            lazy.select(list(BARS)).filter(within(start, end)).sort("timestamp").collect() for lazy in years
-        )
+        with reading(reader.location, files):
+            return content_hash(
+                lazy.select(list(BARS)).filter(within(start, end)).sort("timestamp").collect() for lazy in years
+            )
+
+    def _scan(
+        self,
+        interval: str,
+        symbols: Sequence[str] | None,
+        start: datetime | None,
+        end: datetime | None,
+        version: int | None,
+        as_of: datetime | None,
+    ) -> tuple[pl.LazyFrame, pl.DataFrame]:
+        """Return bars lazily, and the files they lie in."""
+        snapshot = self._bars_snapshot(interval, version, as_of)
+        files = pl.DataFrame() if snapshot is None else files_within(snapshot, symbols, start, end)
+        if not files.height:
+            return pl.LazyFrame(schema={"symbol": pl.String(), **BARS}), files
+        lazy = self._reader(table_name(interval)).scan(files)
+        return lazy.select("symbol", *BARS).filter(within(start, end)), files
 
     def _bars_snapshot(self, interval: str, version: int | None, as_of: datetime | None) -> Snapshot | None:
         name = table_name(interval)

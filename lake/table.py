@@ -27,7 +27,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from lake.location import Location, StoredFile
 from lake.snapshot import Snapshot, arrow_schema, snapshot_of, statistics
 from lake.timeline import from_ms
-from tasks.errors import ConflictError, InputError
+from tasks.errors import ConflictError, DataError, InputError
 
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
@@ -285,14 +285,19 @@ class Table:
             self.location.delete(path)
 
     def _refresh(self) -> DeltaTable | None:
-        if self._handle is None:
-            try:
+        try:
+            if self._handle is None:
                 self._handle = self._open(None)
-            except TableNotFoundError:
-                self.location.check_readable(_LOG)
-                return None
-        elif self._behind(self._handle.version()):
-            self._handle.update_incremental()
+            elif self._behind(self._handle.version()):
+                self._handle.update_incremental()
+        except TableNotFoundError:
+            self.location.check_readable(_LOG)
+            return None
+        except DeltaError as error:
+            raise DataError(
+                f"lake: {self.location.uri}: expected a log that can be read, found: {str(error).splitlines()[0]}; put "
+                "its _delta_log back from a backup, or use the newer program that wrote it"
+            ) from error
         return self._handle
 
     def _behind(self, version: int) -> bool:
@@ -349,9 +354,13 @@ class Table:
         return [json.loads(line) for line in self.location.read_lines(_entry(version))]
 
     def _commit(self, version: int) -> Commit:
-        told = next(entry["commitInfo"] for entry in self._entries(version) if "commitInfo" in entry)
-        at = told.get(_COMMITTED_AT)
-        moment = datetime.fromisoformat(at) if at else from_ms(int(told["timestamp"]))
+        told = next((entry["commitInfo"] for entry in self._entries(version) if "commitInfo" in entry), {})
+        if _COMMITTED_AT in told:
+            moment = datetime.fromisoformat(told[_COMMITTED_AT])
+        elif "timestamp" in told:
+            moment = from_ms(int(told["timestamp"]))
+        else:  # other programs may leave it out
+            moment = self.location.modified_at(_entry(version))
         return Commit(version, moment, told.get(_COMMIT_ID), told.get(STAGED))
 
     def _version_of(self, commit_id: str, base: int) -> int | None:

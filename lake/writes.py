@@ -12,6 +12,7 @@ from typing import TypeVar
 import polars as pl
 
 from lake.bars import month_keys, upsert
+from lake.damage import reading
 from lake.revisions import changed_values
 from lake.rows import as_storable, equal, matching, partition_key, replacement, split
 from lake.schema import BARS
@@ -72,7 +73,8 @@ def write_bars(table: Table, symbol: str, bars: pl.DataFrame, seen_at: datetime)
     change, new, revised = Change(), 0, []
     for year, chunk in _by_year(bars):
         files = _overlapping(base, symbol, year, chunk)
-        old = table.scan(files).select(list(BARS)).sort("timestamp").collect() if files.height else chunk.clear()
+        with reading(table.location, files):
+            old = table.scan(files).select(list(BARS)).sort("timestamp").collect() if files.height else chunk.clear()
         result = upsert(old, chunk)
         if result.changed:
             rows = result.bars.select(pl.lit(symbol).alias("symbol"), pl.lit(year, pl.Int32).alias("year"), *BARS)

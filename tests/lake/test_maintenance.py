@@ -16,6 +16,7 @@ from lake.maintenance import compact, health, maintain, pin
 from lake.revisions import revisions
 from lake.store import Lake
 from lake.table import Table
+from tasks.errors import DataError
 from tests.lake.test_writers import check_two_writers, start_writer
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -89,7 +90,7 @@ def test_the_time_kept_stays_readable(root: Path, make_bars: Maker) -> None:
     maintain(lake, keep=timedelta(days=2, hours=1))
     for moment, content in known[2:]:
         assert lake.content_hash("1m", "BTCUSDT", as_of=moment) == content
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError, match="An older version than maintenance keeps is gone for good"):
         lake.content_hash("1m", "BTCUSDT", as_of=known[0][0])
 
 
