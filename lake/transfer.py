@@ -193,8 +193,18 @@ def _times(column: pl.Series, time_zone: str | None) -> pl.Series:
     if isinstance(moments.dtype, pl.Datetime) and moments.dtype.time_zone is None:
         if time_zone is None:
             raise InputError('import: expected times that name their zone, found none; give time_zone="UTC" or another')
-        moments = moments.dt.replace_time_zone(time_zone)
+        moments = _placed(moments, time_zone)
     return moments.dt.convert_time_zone("UTC").cast(TIMESTAMP).alias("timestamp")
+
+
+def _placed(moments: pl.Series, time_zone: str) -> pl.Series:
+    try:
+        return moments.dt.replace_time_zone(time_zone)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(
+            f"import: expected times of the zone {time_zone!r} that it has once, found others; write their offset "
+            f"(+00:00) into the file, or name another zone: {error}"
+        ) from error
 
 
 def _parsed(column: pl.Series) -> pl.Series:

@@ -46,9 +46,12 @@ def ask(
     """
     plan = windows or WindowPlan()
     prepared = prepare_bars(bars, interval, expected=expected, periods_per_year=periods_per_year).joined()
+    rules = costs or Costs()
+    if rules.volume_share is not None:
+        prepared.check_volumes()
     planned = plan_grid(get(strategy), grid)
     cut = plan_windows(len(prepared), plan, warm_up=planned.warm_up)
-    space = Question(symbol, interval, prepared, planned, cut, plan, costs or Costs())
+    space = Question(symbol, interval, prepared, planned, cut, plan, rules)
     return replace(space, grid=planned.pick(propose(space, search or Search(), seed)))
 
 

@@ -51,6 +51,19 @@ class SweepBars:
         """Volume in the units that quantities are counted in: where prices were multiplied, it is divided."""
         return self.matrix[VOLUME] if self.scale is None else self.matrix[VOLUME] / self.scale
 
+    def check_volumes(self) -> None:
+        """Check that every bar's volume is known, for costs that take a share of it.
+
+        Raises:
+            InputError: A volume is null, NaN, infinite or negative; a share of it would cap nothing.
+        """
+        wrong = ~(np.isfinite(self.matrix[VOLUME]) & (self.matrix[VOLUME] >= 0))
+        if wrong.any():
+            raise InputError(
+                f"volume_share: expected a volume of every bar, found {wrong.sum()} unknown or negative, the first at "
+                f"{self.timestamps[wrong.argmax()]}; mend these bars or leave volume_share out"
+            )
+
     def slippage(self, costs: Costs) -> np.ndarray:
         """Return the slippage of a fill on each bar, as a fraction; made of the bars before it only."""
         slippage = np.full(len(self), costs.slippage_bps / 1e4)

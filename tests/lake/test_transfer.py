@@ -102,6 +102,22 @@ def test_times_nobody_can_tell_are_refused(tmp_path: Path, text: str, message: s
         read_bars_file(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "zone", "message"),
+    [
+        ("2024-11-03T01:30:00", "America/New_York", "ambiguous"),
+        ("2024-03-10T02:30:00", "America/New_York", "non-existent"),
+        ("2024-03-10T02:30:00", "Mars/Olympus", "unable to parse time zone"),
+    ],
+)
+def test_times_that_a_zone_does_not_have_are_refused(tmp_path: Path, text: str, zone: str, message: str) -> None:
+    """The hour that a zone has twice, or never, and a zone that nobody knows, are told and not guessed."""
+    file = tmp_path / "bars.csv"
+    file.write_text(f"timestamp,open,high,low,close,volume\n{text},1,1,1,1,1\n")
+    with pytest.raises(InputError, match=f"(?s)import: expected times of the zone '{zone}'.*{message}"):
+        read_bars_file(file, time_zone=zone)
+
+
 def test_two_rows_that_differ_are_refused(lake: Lake, tmp_path: Path) -> None:
     """A row repeated word for word is one row; two that differ are for a person to settle."""
     path = tmp_path / "bars.csv"

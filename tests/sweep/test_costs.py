@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
+from tasks.errors import InputError
 from tasks.strategies.strategy import signal
 from tasks.sweep import engine
+from tasks.sweep.ask import ask
 from tasks.sweep.costs import Costs
 from tasks.sweep.market import SweepBars
 
@@ -100,6 +103,16 @@ def test_a_resting_take_profit_pays_the_maker_rate(opened, maker, price, fee) ->
     found = trades(bars, 0, 4, maker_fee_bps=maker, **costs)
     np.testing.assert_allclose(found[0, [1, 4, 5]], [2, 101.0, price])
     np.testing.assert_allclose(found[0, 6] / found[0, 3], 0.101 + fee)
+
+
+@pytest.mark.parametrize("volume", [None, float("nan"), float("inf"), -1.0])
+def test_a_cap_needs_volumes_that_are_known(bars, volume: float | None) -> None:
+    """A share of an unknown volume is no cap at all: such bars are refused where the costs count on one."""
+    frame = bars(300).with_columns(volume=pl.when(pl.int_range(pl.len()) == 7).then(volume).otherwise("volume"))
+    told = {"symbol": "AB", "interval": "1m", "strategy": "ma_crossover"}
+    assert len(ask(frame, **told).bars) == 300
+    with pytest.raises(InputError, match="volume_share: expected a volume of every bar, found 1 unknown or negative"):
+        ask(frame, costs=Costs(volume_share=0.1), **told)
 
 
 def test_impact_needs_a_cap() -> None:
