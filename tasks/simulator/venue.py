@@ -1,8 +1,7 @@
 """The matching engine: orders against the simulated book and the trades that pass by.
 
 Taking orders execute level by level against the book that stands, which thins as it is taken until the next book
-stands. Resting orders execute against later trades: fully where the market trades through their price, by half of the
-trade where it trades at it.
+stands. Resting orders execute against later trades, which they share (`tasks.simulator.sharing`).
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-import numpy as np
-
 from tasks.simulator.instruments import Instrument
 from tasks.simulator.ledger import ZERO, Account, Fill, Order, changed
 from tasks.simulator.quotes import Quotes
-from tasks.simulator.tape import DEPTH_LEVELS
+from tasks.simulator.sharing import passed, shares
+from tasks.simulator.tape import DEPTH_LEVELS, Tape
 
 _OPPOSITE = {"buy": "asks", "sell": "bids"}
 
@@ -49,6 +47,15 @@ class _Level:
     left: Decimal
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """An order that rests in the book, its account's key, and the time up to which trades have passed it."""
+
+    key: str
+    order: Order
+    seen_ms: int
+
+
 class Venue:
     """Accounts and their orders, in memory for as long as the process lives.
 
@@ -75,7 +82,7 @@ class Venue:
         self._cash = cash
         self._fees = {True: maker_fee, False: taker_fee}
         self._accounts: dict[str, Account] = {}
-        self._resting: dict[str, tuple[str, int]] = {}  # order id → account key and time up to which trades were seen
+        self._resting: dict[str, _Waiting] = {}  # by order id, oldest first
         self._books: dict[Instrument, tuple[int, dict[str, list[_Level]]]] = {}  # with the time from which each stands
         self._numbers = itertools.count(1)
 
@@ -119,7 +126,7 @@ class Venue:
         if order.open and (order.kind == "market" or order.time_in_force != "gtc"):
             order = self._publish(key, changed(order, status="expired", updated_ms=now))
         if order.open:
-            self._resting[order.order_id] = (key, now)
+            self._resting[order.order_id] = _Waiting(key, order, now)
         return order
 
     def cancel(self, key: str, order: Order) -> Order:
@@ -140,19 +147,24 @@ class Venue:
             self._execute(key, order, order.price, quantity, maker=True, now_ms=now, status=order.status)
 
     def advance(self) -> None:
-        """Match resting orders against the trades since the last look."""
+        """Match resting orders against the trades since the last look; each trade is given out once."""
         now = self.quotes.market.clock()
-        for order_id, (key, seen_ms) in tuple(self._resting.items()):
-            order = self.account(key).order(order_id)
-            if order is None or now <= seen_ms:
-                continue
-            for price, size, moment in self._passing(order, seen_ms, now):
-                quantity = min(order.left, size)
-                if quantity > 0:
-                    order = self._execute(key, order, price, quantity, maker=True, now_ms=moment)
-            self._resting[order_id] = (key, now)
-            if not order.open:
-                del self._resting[order_id]
+        late = [one for one in self._resting.values() if one.seen_ms < now]
+        for item in dict.fromkeys(one.order.item for one in late):
+            self._match([one for one in late if one.order.item == item], self.quotes.tape(item), now)
+
+    def _match(self, waiting: list[_Waiting], tape: Tape, now: int) -> None:
+        """Give the trades of an instrument to its orders, to each those that came after it."""
+        since = min(one.seen_ms for one in waiting)
+        for trade in passed(tape, [one.order for one in waiting], since, now):
+            there = [one.order for one in waiting if one.order.open and one.seen_ms < trade.at_ms]
+            for order, price, quantity in shares(there, trade):
+                one = self._resting[order.order_id]
+                one.order = self._execute(one.key, order, price, quantity, maker=True, now_ms=trade.at_ms)
+        for one in waiting:
+            one.seen_ms = now
+            if not one.order.open:
+                del self._resting[one.order.order_id]
 
     @property
     def resting(self) -> int:
@@ -220,22 +232,3 @@ class Venue:
             if level.left > 0:
                 levels.append(level)
         return levels
-
-    def _passing(self, order: Order, after_ms: int, until_ms: int) -> list[tuple[Decimal, Decimal, int]]:
-        """Return price, size and time of what a resting order gets out of the trades in ``(after_ms, until_ms]``."""
-        if order.price is None:
-            return []
-        tape, item = self.quotes.tape(order.item), order.item
-        found = []
-        for index in range(max(tape.index_at(after_ms), 0), tape.index_at(until_ms) + 1):
-            bar = tape.bar(index)
-            first, stop = np.searchsorted(bar.times, (after_ms, until_ms), side="right")
-            for number in range(int(first), int(stop)):
-                price = Decimal(int(bar.prices[number])).scaleb(-item.price_decimals)
-                size = Decimal(int(bar.quantities[number])).scaleb(-bar.lot_decimals)
-                through = price < order.price if order.side == "buy" else price > order.price
-                if through or price == order.price:
-                    lot = Decimal(1).scaleb(-bar.lot_decimals)
-                    share = size if through else (size / 2).quantize(lot, rounding="ROUND_DOWN")
-                    found.append((order.price, share, int(bar.times[number])))
-        return found
