@@ -217,9 +217,14 @@ class Strategies:
         if not history.height:
             log.warning("strategy.no_bars", symbol=symbol, interval=self._interval)
             return
-        driver = await asyncio.to_thread(self._driver, symbol, history)
-        self._runs[symbol] = _Run(driver, self._step.next(history["timestamp"][-1]))
-        self._exits.append(Exit(driver, self._account.spelling[symbol]))
+        driver, traded = await asyncio.to_thread(self._driver, symbol, history), self._account.spelling[symbol]
+        run = self._runs[symbol] = _Run(driver, self._step.next(history["timestamp"][-1]))
+        try:
+            await asyncio.to_thread(driver.recall, self._trader.position(traded), self._wall_now())
+        except Exception as error:  # noqa: BLE001  (as below)
+            self._fail(symbol, run, error)
+            return
+        self._exits.append(Exit(driver, traded))
         log.info("strategy.started", symbol=symbol, strategy=self._account.plan.strategy, history=history.height)
         if history.height <= driver.warm_up:
             log.warning("strategy.warming_up", symbol=symbol, bars=history.height, wanted=driver.warm_up)
@@ -238,10 +243,7 @@ class Strategies:
                 run.driver.on_bar, bars, held, trader.equity, trader.price(traded), at, trader.book(traded)
             )
         except Exception as error:  # noqa: BLE001  (a strategy may fail in any way: it stops, and so does trading)
-            run.broken = f"{type(error).__name__}: {error}"
-            lines = "".join(traceback.format_exception(error))  # structlog's own would print every local value
-            log.error("strategy.failed", symbol=symbol, stack=lines)
-            trader.halt(f"the strategy on {symbol} failed: {run.broken}")
+            self._fail(symbol, run, error)
             return
         corrected = bars.filter(pl.col("timestamp") < run.next_open)
         if corrected.height:
@@ -258,6 +260,12 @@ class Strategies:
         run.signals, run.last_signal = run.signals + 1, proposal.signal_key
         log.info("signal.proposed", signal=proposal.signal_key, side=str(proposal.side), quantity=proposal.quantity)
         trader.propose(proposal)
+
+    def _fail(self, symbol: str, run: _Run, error: Exception) -> None:
+        run.broken = f"{type(error).__name__}: {error}"
+        lines = "".join(traceback.format_exception(error))  # structlog's own would print every local value
+        log.error("strategy.failed", symbol=symbol, stack=lines)
+        self._trader.halt(f"the strategy on {symbol} failed: {run.broken}")
 
     def _note(self, symbol: str, run: _Run, before: pl.DataFrame, corrected: pl.DataFrame) -> None:
         """Write down what the vendor says otherwise now, and which decisions that changes."""

@@ -172,14 +172,19 @@ class StrategyDriver:
         self.turned = self._turned(before, views) if restated and views is not None else ()
         if not fresh or views is None:
             return None
-        stamps, turns = self._bars["timestamp"], np.flatnonzero(views)
-        side = self._sizing.side_of(int(views[turns[-1]])) if turns.size else None
-        decided_on = stamps[int(turns[-1])] if turns.size else None
-        now = position, equity, price, at, len(stamps), book, self._restated
-        decision = Decision(stamps[-1], int(views[-1]), side, decided_on, *now)
-        proposal = self._answer(decision, self._side_before(views, turns, position))
+        decision = self._decide(views, position, equity, price, at, book)
+        proposal = self._answer(decision, self._side_before(views, np.flatnonzero(views), position))
         self.last, self._restated, self._finished = replace(decision, proposal=proposal), 0, 0
         return proposal
+
+    def recall(self, position: Decimal, at: datetime) -> None:
+        """Take what the history ends on for the last decision: what closed unseen opens nothing, and `finish` closes.
+
+        Args:
+            position: Held now.
+            at: Now.
+        """
+        self.last = self._decide(self._views(self._bars), position, None, None, at, None)
 
     def finish(self, position: Decimal, price: Decimal | None, at: datetime) -> Proposal | None:
         """Return the order for the rest of what should be closed already, between bars; None where nothing is left.
@@ -199,6 +204,21 @@ class StrategyDriver:
         """Return the order that leaves the market whatever the strategy thinks; `why` names it for ever."""
         quantity = self._sizing.order(0, position, None, price)
         return self._propose(why, 0, quantity, at) if quantity else None
+
+    def _decide(
+        self,
+        views: np.ndarray,
+        position: Decimal,
+        equity: Decimal | None,
+        price: Decimal | None,
+        at: datetime,
+        book: BookView | None,
+    ) -> Decision:
+        stamps, turns = self._bars["timestamp"], np.flatnonzero(views)
+        side = self._sizing.side_of(int(views[turns[-1]])) if turns.size else None
+        decided_on = stamps[int(turns[-1])] if turns.size else None
+        now = position, equity, price, at, len(stamps), book, self._restated
+        return Decision(stamps[-1], int(views[-1]), side, decided_on, *now)
 
     def _remember(self, bars: pl.DataFrame) -> tuple[int, int]:
         """Take bars into memory; return how many are newer than all before, and how many are not."""

@@ -153,19 +153,22 @@ async def test_a_stop_takes_no_more_signals(tmp_path: Path, broker: PaperBroker)
     assert desk.trader.proposals == []
 
 
-async def test_a_strategy_that_fails_halts(tmp_path: Path, broker: PaperBroker, monkeypatch, capsys) -> None:
-    """Whatever a strategy raises stops trading, the page says what it was, and it is not asked again.
+@pytest.mark.parametrize("where", ["on_bar", "recall"])
+async def test_a_strategy_that_fails_halts(
+    where: str, tmp_path: Path, broker: PaperBroker, monkeypatch, capsys
+) -> None:
+    """Whatever a strategy raises, at a bar or over its history, stops trading; the page says what it was.
 
-    The log has the lines that led to it, and no values of theirs.
+    It is not asked again. The log has the lines that led to it, and no values of theirs.
     """
     desk = Desk(tmp_path, broker)
-    await desk.close(FIRST, FALLING)
 
     def fail(*given: object) -> None:
         held = "-".join(("canary", "51d0"))
         raise ZeroDivisionError("no volume" if held else "")
 
-    monkeypatch.setattr("flows.signals.StrategyDriver.on_bar", fail)
+    monkeypatch.setattr(f"flows.signals.StrategyDriver.{where}", fail)
+    await desk.close(FIRST, FALLING)
     await desk.close(FIRST + 4 * MINUTE, [120.0])
     await desk.close(FIRST + 5 * MINUTE, [121.0])
     assert desk.trader.halts == [f"the strategy on {SYMBOL} failed: ZeroDivisionError: no volume"]
@@ -275,6 +278,22 @@ async def test_the_rest_of_an_exit_is_asked_for_between_bars(tmp_path: Path, bro
     assert look(100, "7") == ""
     desk.trader.closes = True
     assert [look(101, "7"), look(102, "0"), look(103, "0")] == ["7", "", ""]
+
+
+async def test_an_exit_that_a_restart_missed_is_asked_for(tmp_path: Path, broker: PaperBroker) -> None:
+    """A position that a bar wanted closed while nobody ran is closed before the next bar; nothing is opened so late."""
+    desk = Desk(tmp_path, broker)
+    desk.trader.held = Decimal(20)
+    await desk.close(FIRST, [*FALLING, 120.0, 90.0])
+    assert (desk.told()["bars"], desk.told()["wants"], desk.trader.proposals) == (0, "flat", [])
+    ends = [unfinished(desk.strategies._exits, desk.trader, at_s, desk.now) for at_s in (0.0, 10.0)]
+    assert [one and (one.side, one.quantity, one.closes) for one in ends] == [None, ("sell", 20, True)]
+    again = Desk(tmp_path / "again", broker)
+    await again.close(FIRST, [*FALLING, 120.0])
+    assert again.told()["wants"] == "long"
+    assert [unfinished(again.strategies._exits, again.trader, at_s, again.now) for at_s in (0.0, 10.0)] == [None, None]
+    await again.close(FIRST + 5 * MINUTE, [121.0])
+    assert again.trader.proposals == []
 
 
 async def test_a_gate_of_the_run_reaches_the_proposal(tmp_path: Path, broker: PaperBroker) -> None:
