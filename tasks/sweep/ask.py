@@ -12,12 +12,13 @@ import polars as pl
 from lake.calendar import TradingCalendar
 from lake.store import Lake
 from lake.timeline import interval as interval_named
+from lake.timeline import utc
 from tasks.errors import InputError
 from tasks.strategies.registry import get
 from tasks.sweep.costs import Costs
 from tasks.sweep.fused import CHUNK, Checkpoints, plan_chunks, run_chunk
 from tasks.sweep.grid import plan_grid
-from tasks.sweep.market import prepare_bars
+from tasks.sweep.market import YEAR, prepare_bars
 from tasks.sweep.propose import propose
 from tasks.sweep.question import Question
 from tasks.sweep.request import SweepRequest
@@ -72,8 +73,9 @@ def read_bars(lake: Lake, request: SweepRequest) -> pl.DataFrame:
 
 def ask_about(bars: pl.DataFrame, request: SweepRequest) -> Question:
     """Prepare a request's question over its bars."""
-    told = ("symbol", "interval", "strategy", "grid", "costs", "windows", "periods_per_year", "search", "seed")
-    return ask(bars, expected=_expected(bars, request), **{name: getattr(request, name) for name in told})
+    told = ("symbol", "interval", "strategy", "grid", "costs", "windows", "search", "seed")
+    named = {name: getattr(request, name) for name in told}
+    return ask(bars, expected=_expected(bars, request), periods_per_year=_bars_a_year(bars, request), **named)
 
 
 def chunks_of(question: Question, request: SweepRequest) -> list[slice]:
@@ -92,6 +94,20 @@ def work_on(
     figures = run_chunk(question, part, segments, threads=threads)
     checkpoints.keep(question.key, part.start, figures)
     return figures, True
+
+
+def _bars_a_year(bars: pl.DataFrame, request: SweepRequest) -> float | None:
+    """Return the bars a year that a request asks for or its market has, None for a market that never closes.
+
+    A market with sessions is looked at for a year at least: a day's or a week's bars begin and end with a session, and
+    the nights left out around them would make a year of thousands of bars more.
+    """
+    trading = TradingCalendar.parse(request.calendar)
+    if request.periods_per_year is not None or trading.first_day is None:
+        return request.periods_per_year
+    end = interval_named(request.interval).next(bars["timestamp"][-1])
+    start = max(utc(trading.first_day), min(bars["timestamp"][0], end - YEAR))
+    return len(trading.expected_opens(request.interval, start, end)) * (YEAR / (end - start))
 
 
 def _expected(bars: pl.DataFrame, request: SweepRequest) -> pl.Series | None:

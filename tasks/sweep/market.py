@@ -14,7 +14,7 @@ from tasks.features.kernels import rolling_std
 from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, VOLUME, bar_matrix
 from tasks.sweep.costs import Costs
 
-_YEAR = timedelta(days=365)
+YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,6 @@ def find_tradable(timestamps: np.ndarray, interval: str, expected: pl.Series | N
 def _periods_per_year(interval: str, expected: pl.Series | None) -> float:
     step = interval_named(interval).step
     if expected is None:
-        return 12.0 if step is None else _YEAR / step
+        return 12.0 if step is None else YEAR / step
     span: timedelta = expected.max() - expected.min()  # type: ignore[operator]
-    return (len(expected) - 1) * (_YEAR / span) if span else float("nan")
+    return (len(expected) - 1) * (YEAR / span) if span else float("nan")

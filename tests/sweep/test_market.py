@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
+from lake.calendar import TradingCalendar
 from tasks.errors import InputError
+from tasks.sweep.ask import ask_about
 from tasks.sweep.market import find_tradable, prepare_bars
 from tasks.sweep.metrics import annual_return, drawdowns, sharpe_ratio, sortino_ratio
+from tasks.sweep.request import SweepRequest
+from tasks.sweep.windows import WindowPlan
 
 
 def days(*dates: str) -> pl.Series:
@@ -48,6 +52,18 @@ def test_a_year_has_the_bars_its_calendar_promises(bars) -> None:
     half = frame["timestamp"].gather_every(2)
     assert prepare_bars(frame, "1m", expected=half).periods_per_year == pytest.approx(525_600 / 2)
     assert prepare_bars(frame, "1m", periods_per_year=252.0).periods_per_year == 252.0
+
+
+@pytest.mark.parametrize(("days", "interval", "most"), [(1, "5m", 78), (5, "5m", 78), (30, "1h", 7), (400, "1d", 1)])
+def test_a_short_sample_has_the_year_of_its_exchange(days: int, interval: str, most: int) -> None:
+    """A day or a week of an exchange is annualised by its year of 252 days, not as if it never closed."""
+    start, calendar = datetime(2023, 3, 6, tzinfo=UTC), TradingCalendar.from_exchange("XNYS")
+    opens = calendar.expected_opens(interval, start, start + timedelta(days=days))
+    prices = {name: pl.lit(100.0) for name in ("open", "high", "low", "close", "volume")}
+    request = SweepRequest(symbol="A.US", interval=interval, strategy="momentum", calendar="exchange:XNYS")
+    plan = {"windows": WindowPlan(count=1, purge=0)}
+    question = ask_about(opens.to_frame().with_columns(**prices), request.model_copy(update=plan))
+    assert question.bars.periods_per_year == pytest.approx(251 * most, rel=0.01)
 
 
 def test_bars_that_cannot_be_traded_are_refused(bars) -> None:
