@@ -1,6 +1,8 @@
-"""One instrument's bars at every interval, and the JSON of their pages, rendered once and cut by slices."""
+"""One instrument's bars at every interval, and the JSON of their pages, rendered in blocks and cut by slices."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -10,6 +12,7 @@ from tasks.simulator.intervals import aggregate, can_build, close_ms
 
 PRICES = ("open", "high", "low", "close")
 _BLOCK = 4096  # bars rendered at a time: about 10 ms of work and 0.5 MB of text
+_KEPT_BLOCKS = 16  # of one interval: more than the pages that a backfill asks for side by side
 
 
 class Bars:
@@ -27,7 +30,7 @@ class Bars:
         self.interval = interval
         self.times = frame["time"].to_numpy()
         self.closes = close_ms(self.times, interval)
-        self._blocks: dict[int, tuple[bytes, np.ndarray]] = {}
+        self._block = lru_cache(maxsize=_KEPT_BLOCKS)(self._render_block)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -52,14 +55,12 @@ class Bars:
             start = end
         return b",".join(pieces)
 
-    def _block(self, number: int) -> tuple[bytes, np.ndarray]:
-        found = self._blocks.get(number)
-        if found is None:
-            rows = render(self.frame.slice(number * _BLOCK, _BLOCK))
-            edges = np.zeros(len(rows) + 1, np.int64)
-            np.cumsum(rows.str.len_bytes().to_numpy() + 1, out=edges[1:])
-            found = self._blocks[number] = ("".join(f"{row}," for row in rows).encode(), edges)
-        return found
+    def _render_block(self, number: int) -> tuple[bytes, np.ndarray]:
+        """Return the text of a block of bars and where in it each bar begins."""
+        rows = render(self.frame.slice(number * _BLOCK, _BLOCK))
+        edges = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(rows.str.len_bytes().to_numpy() + 1, out=edges[1:])
+        return "".join(f"{row}," for row in rows).encode(), edges
 
 
 class Series:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
@@ -249,3 +250,17 @@ def test_real_files_replay() -> None:
     raw = pl.read_parquet(REAL_DATA / "BTC-PERP.1m.parquet")
     assert market.bars("BTC-PERP", "1m").select(raw.columns).equals(raw)
     assert market.find("BTC-PERP").type == "crypto"
+
+
+def test_pages_are_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of old pages is forgotten: for three years of minutes it was 229 MB a symbol."""
+    monkeypatch.setattr("tasks.simulator.series._KEPT_BLOCKS", 1)
+    market = generated(symbols=("BTCUSDT",), start=START, end=END)
+    bars = market.series(market.instruments[0]).bars("1m")
+    tracemalloc.start()
+    try:
+        size = sum(len(bars.text(first, first + 960)) for first in range(0, len(bars), 960))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < size / 2
