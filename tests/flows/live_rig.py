@@ -132,9 +132,13 @@ async def trading(folder: Path, plan: TradingPlan | None = None) -> AsyncIterato
 async def live_side(folder: Path, plan: TradingPlan, **other: Any) -> AsyncIterator[tuple[LiveDesk, Settings, Account]]:
     """Run the whole live side as the flow does, on a simulated market where bars close every two seconds.
 
-    `other` are settings that point it elsewhere.
+    An order may lie far enough from such a market that it never gets there, however slow the machine is. `other` are
+    settings that point it elsewhere.
     """
+    far = folder / "limits.toml"
+    far.write_text('price_collar = "0.2"\nperiod_collar = "0.2"\n')
     usual = {"market": "simulator", "plan": "enterprise", "market_speed": 30.0, "control_port": free_port()}
+    usual["limits_file"] = far
     places = {"lake_root": str(folder / "lake"), "state_dir": folder / "state"}
     settings = Settings(_env_file=None, **(usual | places | other))  # type: ignore[arg-type]
     stop, switch, symbols = asyncio.Event(), KillSwitch(settings.state_dir), ["BTCUSDT", "ETHUSDT"]

@@ -17,6 +17,7 @@ from playwright.async_api import Page, async_playwright
 from flows.live_plan import TradingPlan
 from flows.settings import Settings
 from flows.trading_proposal import Proposal
+from tasks.orders.account import TradingState
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
 from tests.flows.live_rig import live_side, wall_now
 
@@ -47,8 +48,8 @@ async def picture(page: Page, name: str) -> None:
 
 
 def resting(price: Decimal) -> Proposal:
-    """Return an order that waits one per cent below the market."""
-    limit, kind = round(price * Decimal("0.99"), 1), OrderType.LIMIT
+    """Return an order that waits below anything that the market comes to meanwhile."""
+    limit, kind = round(price * Decimal("0.9"), 1), OrderType.LIMIT
     return Proposal("test", "BTCUSDT", Side.BUY, Decimal("0.01"), "rest", wall_now(), kind, limit, TimeInForce.GTC)
 
 
@@ -62,6 +63,7 @@ async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> N
             await page.wait_for_selector("#fills tbody tr")
             price = trading.price("BTCUSDT")
             assert price is not None
+            await _until(lambda: orders.state is TradingState.ACTIVE)
             identifier = trading.propose(resting(price))
             await page.wait_for_selector("#working .status.accepted")
             assert "token" not in page.url  # it is the tab's alone

@@ -23,6 +23,7 @@ from lake.store import Lake
 from lake.timeline import from_ms
 from tasks.errors import ConfigurationError
 from tasks.journal.journal import Journal
+from tasks.orders.account import TradingState
 from tasks.orders.order import OrderType, Side, Status, TimeInForce
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import Faults, StreamFaults
@@ -61,7 +62,8 @@ async def test_a_part_that_breaks_lets_trading_end_clean(tmp_path: Path, monkeyp
         async with live_side(tmp_path, TradingPlan()) as (desk, _, account):
             orders, trading = account.journal.state.orders, desk.trading
             await until(lambda: trading.price("BTCUSDT") is not None, lambda: "a book came")
-            limit = round((trading.price("BTCUSDT") or Decimal(0)) * Decimal("0.99"), 1)
+            await until(lambda: trading.desk.state is TradingState.ACTIVE, lambda: "trading is active")
+            limit = round((trading.price("BTCUSDT") or Decimal(0)) * Decimal("0.9"), 1)
             wish = Proposal("test", "BTCUSDT", Side.BUY, Decimal("0.001"), "rest", wall_now())
             wish = structs.replace(wish, order_type=OrderType.LIMIT, limit_price=limit, time_in_force=TimeInForce.GTC)
             name = trading.propose(wish)
