@@ -36,7 +36,7 @@ from tasks.broker.port import (
     on_disk,
 )
 from tasks.broker.rights import QUESTIONS, check_rights, read_rights
-from tasks.broker.unified import NONSENSE, exact, read_fill, read_order
+from tasks.broker.unified import NONSENSE, exact, need_order, read_fill, shown_order
 from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError
 from tasks.orders.guarantees import IdempotencyProfile
 from tasks.orders.order import ZERO, OrderRequest
@@ -79,6 +79,11 @@ def open_exchange(settings: CcxtSettings) -> Any:
         kind = "SANDBOX" if settings.sandbox else "TRADE"
         raise ConfigurationError(
             f"{name} signs with a passphrase besides key and secret: expected KLINEHOUSE_{kind}_PASSPHRASE, found none"
+        )
+    if exchange.precisionMode != ccxt.TICK_SIZE:
+        raise ConfigurationError(
+            f"{name} counts digits where others name steps of quantities and prices: an order cannot be rounded to "
+            "what it takes; choose another exchange"
         )
     if settings.sandbox:
         if not exchange.urls.get("test"):
@@ -154,7 +159,7 @@ class CcxtBroker:
             )
         except ccxt.BaseError as error:
             raise self._refused(request, error) from None
-        order = _shown(placed, request)
+        order = shown_order(placed, request)
         if order is None:
             raise OutcomeUnknownError(f"submit {identifier}: the answer shows no order")
         self._poller.watch(order)
@@ -176,7 +181,7 @@ class CcxtBroker:
                 raise DefiniteRejection(f"cancel {client_order_id}: {said}") from None
             kind = NotSentError if _never_left(error) else _unknown(error)
             raise kind(f"cancel {client_order_id}: {said}") from None
-        order = _shown(ended) or found
+        order = shown_order(ended) or found
         if order is None:
             raise OutcomeUnknownError(f"cancel {client_order_id}: the answer shows no order")
         return replace(order, client_order_id=client_order_id)  # Binance gives the cancel an id of its own
@@ -194,7 +199,7 @@ class CcxtBroker:
                 return None
             except ccxt.BaseError as error:
                 raise self._question_failed("order", error) from None
-        order = _need(read_order(found))
+        order = need_order(found)
         if order.client_order_id not in ("", client_order_id):
             raise ProtocolError(f"{self.name}: expected order {client_order_id}, found {order.client_order_id}")
         return replace(order, client_order_id=client_order_id)
@@ -203,18 +208,20 @@ class CcxtBroker:
         """Return every open order of the settings' symbols. See `Broker.open_orders`."""
         asked = self._exchange.fetch_open_orders
         found = [await self._ask("open orders", partial(asked, one)) for one in self._settings.symbols]
-        return [_need(read_order(order)) for orders in found for order in orders]
+        with self._reading("open orders"):
+            return [need_order(order) for orders in found for order in orders]
 
     async def fills(self, since: datetime) -> list[BrokerFill]:
         """Return every execution of the settings' symbols from `since` on. See `Broker.fills`."""
         start, told = int(since.timestamp() * 1000), []
         for symbol in self._settings.symbols:
             orders: dict[str, str] = {}
-            for trade in await self._trades(symbol, start):
-                number = str(trade["order"])
-                if number not in orders:
-                    orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
-                told.append(read_fill(trade, orders[number]))
+            with self._reading("trades"):
+                for trade in await self._trades(symbol, start):
+                    number = str(trade["order"])
+                    if number not in orders:
+                        orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
+                    told.append(read_fill(trade, orders[number]))
         return sorted(told, key=lambda one: one.fill.timestamp)
 
     async def account(self) -> Account:
@@ -230,9 +237,10 @@ class CcxtBroker:
 
     async def _middle(self, symbol: str) -> Decimal:
         book = await self._ask("book", partial(self._exchange.fetch_order_book, symbol, 5))
-        best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
-        if not best:
-            raise TransientError(f"{self.name}: {symbol} has an empty book: its position cannot be valued")
+        with self._reading("book"):
+            best = [exact(levels[0][0]) for levels in (book["bids"], book["asks"]) if levels]
+        if not best or min(best) <= 0:
+            raise TransientError(f"{self.name}: {symbol} has no price in its book: its position cannot be valued")
         return sum(best, ZERO) / len(best)
 
     async def check_key(self) -> bool:
@@ -310,9 +318,11 @@ class CcxtBroker:
         """Search the lists where the exchange finds no order by our id."""
         for method, lists in (("fetchOpenOrders", "fetch_open_orders"), ("fetchClosedOrders", "fetch_closed_orders")):
             if self._exchange.has.get(method):
-                for raw in await self._ask("orders", partial(getattr(self._exchange, lists), symbol), urgency):
-                    if raw.get("clientOrderId") == client_order_id:
-                        return read_order(raw)
+                found = await self._ask("orders", partial(getattr(self._exchange, lists), symbol), urgency)
+                with self._reading("orders"):
+                    mine = [one for one in found if one.get("clientOrderId") == client_order_id]
+                if mine:
+                    return need_order(mine[0])
         return None
 
     async def _client_id(self, broker_order_id: str, symbol: str) -> str:
@@ -328,7 +338,7 @@ class CcxtBroker:
             with self._reading("trades"):
                 page = {trade["id"]: trade for trade in found if trade["id"] not in told}
                 told |= page
-                if len(page) < _WHOLE:
+                if len(found) < _WHOLE or not page:
                     break
                 start = max(trade["timestamp"] for trade in page.values())
         return list(told.values())
@@ -380,17 +390,3 @@ def _unknown(error: Exception) -> type[OutcomeUnknownError]:
 
 def _never_left(error: Exception) -> bool:
     return error.__cause__ is not None and never_left(error.__cause__)
-
-
-def _shown(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | None:
-    """Return the order that an answer shows; None where it makes no sense, which says nothing of what was done."""
-    try:
-        return read_order(raw, request)
-    except ProtocolError:
-        return None
-
-
-def _need(order: BrokerOrder | None) -> BrokerOrder:
-    if order is None:
-        raise ProtocolError("ccxt: an order of an unexpected shape")
-    return order

@@ -7,7 +7,6 @@ earlier one under the same id may be alive; the order is in doubt until it is as
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -15,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 import aiohttp
+import msgspec
 
 from tasks.broker.port import BrokerFill, BrokerOrder
 from tasks.orders.order import Fill, Side, Status
@@ -100,7 +100,7 @@ class Evidence:
 def read_answer(status: int, body: bytes) -> Answer:
     """Read an envelope; one that is not whole has no code."""
     try:
-        envelope = json.loads(body)
+        envelope = msgspec.json.decode(body)  # stricter than `json`: no lone surrogates, which no journal takes
     except (ValueError, RecursionError):
         return Answer(status, None, f"HTTP {status} without a readable answer")
     code = envelope.get("code") if isinstance(envelope, dict) else None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import NoReturn
 
 import aiohttp
+import msgspec
 from pydantic import SecretStr
 
 from tasks.broker.background import Background
@@ -84,7 +84,7 @@ def read_report(text: str | bytes) -> BrokerOrder | BrokerFill | None:
         BrokenStreamError: It is none of the known kinds: what it said is lost, so that everything has to be asked for.
     """
     try:
-        message = json.loads(text)
+        message = msgspec.json.decode(text)
         command, data = message["cmd"], message.get("data")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise BrokenStreamError("an unreadable message") from None

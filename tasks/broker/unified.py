@@ -32,6 +32,26 @@ def read_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | N
         raise ProtocolError(f"ccxt: an order of an unexpected shape ({type(error).__name__})") from None
 
 
+def need_order(raw: Any) -> BrokerOrder:
+    """Read an order.
+
+    Raises:
+        ProtocolError: It is none.
+    """
+    order = read_order(raw)
+    if order is None:
+        raise ProtocolError("ccxt: an order of an unexpected shape")
+    return order
+
+
+def shown_order(raw: Any, request: OrderRequest | None = None) -> BrokerOrder | None:
+    """Return the order that an answer shows; None where it makes no sense, which says nothing of what was done."""
+    try:
+        return read_order(raw, request)
+    except ProtocolError:
+        return None
+
+
 def _order(raw: Any, request: OrderRequest | None) -> BrokerOrder | None:
     if not raw or not raw.get("id"):
         return None
@@ -40,6 +60,8 @@ def _order(raw: Any, request: OrderRequest | None) -> BrokerOrder | None:
     quantity = exact(raw.get("amount")) or (request.quantity if request else ZERO)
     if not symbol or not side or not quantity or (asked and raw.get("clientOrderId") not in (None, asked)):
         return None
+    if raw.get("status") == "closed" and raw.get("filled") is None:
+        return None  # it ended, and with how much is not said: that is no order without a fill
     filled = exact(raw.get("filled"))
     stamp = raw.get("lastUpdateTimestamp") or raw.get("lastTradeTimestamp") or raw.get("timestamp") or 0
     status = _status(raw.get("status"), filled, quantity)

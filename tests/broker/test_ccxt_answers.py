@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +13,11 @@ from pydantic import SecretStr
 
 from tasks.broker.ccxt import CcxtBroker, CcxtSettings, open_exchange
 from tasks.broker.exchanges import read_objection
-from tasks.errors import ConfigurationError, ProtocolError
+from tasks.broker.unified import read_order
+from tasks.errors import ConfigurationError, ProtocolError, TransientError
+from tasks.orders.order import Status
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 SETTINGS = CcxtSettings("binance", SecretStr("canary-key"), SecretStr("canary-secret"), ("BTC/USDT",))
 RAW = {"id": "7", "clientOrderId": "kh1", "symbol": "BTC/USDT", "side": "buy", "amount": 2.0, "timestamp": 0}
 
@@ -74,9 +78,73 @@ async def test_a_list_of_trades_that_is_cut_is_asked_for_on() -> None:
         return [trade for trade in every if trade["timestamp"] >= since][:60]
 
     broker = stub(fetch_my_trades=page, fetch_order={"clientOrderId": "kh1"})
-    told = await broker.fills(datetime.fromtimestamp(0, UTC))
+    told = await broker.fills(EPOCH)
     assert [one.fill.trade_id for one in told] == [trade["id"] for trade in every]
     assert len(begun) == 4
+
+
+async def test_pages_of_fifty_trades_are_all_read() -> None:
+    """A page repeats the newest trade of the one before, so that what is new of it is one less than a page."""
+    fields = {"order": "7", "symbol": "BTC/USDT", "side": "buy", "price": 100.0, "amount": 1.0}
+    every = [fields | {"id": str(number), "timestamp": 1_000 * number} for number in range(170)]
+
+    async def page(symbol: str, since: int) -> list[dict[str, Any]]:
+        return [trade for trade in every if trade["timestamp"] >= since][:50]
+
+    told = await stub(fetch_my_trades=page, fetch_order={"clientOrderId": "kh1"}).fills(EPOCH)
+    assert len(told) == 170
+
+
+@pytest.mark.parametrize("answer", [None, 5, [None], ["x"], [[]], [{"id": "1", "timestamp": 1}]], ids=repr)
+@pytest.mark.parametrize("question", ["fills", "open_orders", "orders_of_fills", "book", "search"])
+async def test_lists_of_another_shape_break_the_protocol(question: str, answer: Any) -> None:
+    """Rows that are none, or lack what they are read by, end in an error of ours: any other would end the desk."""
+    trades = [RAW | {"order": "7", "price": 100.0}] if question == "orders_of_fills" else answer
+    balance = {"BTC": {"total": 1.0}, "USDT": {"total": 1.0, "free": 1.0}}
+    lists = dict.fromkeys(("fetch_open_orders", "fetch_closed_orders", "fetch_order", "fetch_order_book"), answer)
+    broker = stub(fetch_my_trades=trades, fetch_balance=balance, **lists)
+    asked = {"fills": broker.fills(EPOCH), "orders_of_fills": broker.fills(EPOCH), "open_orders": broker.open_orders()}
+    asked |= {"book": broker.account(), "search": broker._search("kh1", "BTC/USDT")}
+    broker._exchange.has = {"fetchOpenOrders": True}
+    if question == "search" and answer == [{"id": "1", "timestamp": 1}]:
+        assert await asked[question] is None  # another order of few words
+    else:
+        with pytest.raises((ProtocolError, TransientError)):
+            await asked[question]
+    for left in asked.values():
+        left.close()
+
+
+async def test_what_is_found_and_cannot_be_read_is_not_absent() -> None:
+    """A list that shows our order without its quantity does not say that there is none."""
+    broker = stub(fetch_open_orders=[RAW | {"amount": None}])
+    broker._exchange.has = {"fetchOpenOrders": True}
+    with pytest.raises(ProtocolError):
+        await broker._search("kh1", "BTC/USDT")
+
+
+@pytest.mark.parametrize("price", [None, 0.0])
+async def test_a_book_without_a_price_values_nothing(price: float | None) -> None:
+    """A position valued at nothing would be a loss that halts."""
+    balance = {"BTC": {"total": 1.0}, "USDT": {"total": 1.0, "free": 1.0}}
+    book = {"bids": [[price, 1.0]], "asks": [[100.0, 1.0]]}
+    with pytest.raises(TransientError, match="no price"):
+        await stub(fetch_balance=balance, fetch_order_book=book).account()
+
+
+def test_an_order_that_is_closed_and_tells_no_quantity_is_unknown() -> None:
+    """Read as one without a fill, what it did fill would be asked for a second time."""
+    assert read_order(RAW | {"status": "closed", "filled": None}) is None
+    ended = read_order(RAW | {"status": "closed", "filled": 0.5})
+    assert ended is not None
+    assert (ended.status, ended.filled_quantity) == (Status.EXPIRED, Decimal("0.5"))
+
+
+@pytest.mark.parametrize("name", ["bitfinex", "bithumb"])
+def test_an_exchange_that_counts_digits_is_refused(name: str) -> None:
+    """Five digits are no step of five: orders would be rounded to nothing, or priced beyond the market."""
+    with pytest.raises(ConfigurationError, match="counts digits"):
+        open_exchange(replace(SETTINGS, exchange=name))
 
 
 async def test_a_passphrase_goes_to_the_exchange_and_into_no_message() -> None:

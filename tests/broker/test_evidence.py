@@ -82,6 +82,7 @@ def test_the_table_is_the_published_one() -> None:
         b'{"code":6003,"message":"Order rej',
         b'\xff\xfe{"code":6003}',
         b"[" * 2_000,
+        b'{"code":6003,"message":"\\ud800"}',  # half a character
     ],
 )
 @pytest.mark.parametrize("status", [200, 400, 500])
