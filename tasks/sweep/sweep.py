@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from lake.timeline import interval as interval_named
 from tasks.sweep import run
 from tasks.sweep.ask import ask
 from tasks.sweep.certify import certify
@@ -250,6 +252,8 @@ def _grid_frame(question: Question, figures: np.ndarray) -> pl.DataFrame:
 
 def _windows_frame(question: Question, figures: np.ndarray, chosen: list[int], spans: list[Span]) -> pl.DataFrame:
     stamps, rows = question.bars.timestamps, []
+    last: datetime = stamps[-1].item()
+    end = interval_named(question.interval).next(last).replace(tzinfo=None)
     tests = {span.window: span.simulated.figures[0] for span in spans if span.sample == "out"}
     for window, index in zip(question.windows, chosen, strict=True):
         train = figures[index, window.index]
@@ -260,7 +264,7 @@ def _windows_frame(question: Question, figures: np.ndarray, chosen: list[int], s
                 "train_start": stamps[window.train_start].item(),
                 "train_end": stamps[window.train_stop].item(),
                 "test_start": stamps[window.test_start].item(),
-                "test_end": stamps[window.test_stop - 1].item(),
+                "test_end": end if window.test_stop == len(stamps) else stamps[window.test_stop].item(),
                 **question.grid.sets[index].model_dump(),
                 **{f"is_{name}": train[f] for f, name in enumerate(FIGURES)},
                 **{f"oos_{name}": test[f] for f, name in enumerate(FIGURES)},

@@ -20,11 +20,12 @@ from tasks.errors import InputError
 from tasks.strategies.registry import get, names
 from tasks.strategies.strategy import code_of
 from tasks.sweep import fused
+from tasks.sweep.ask import ask
 from tasks.sweep.costs import Costs
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.request import SweepRequest
 from tasks.sweep.store import LakeCheckpoints, load, read_trials, save
-from tasks.sweep.sweep import run_sweep, trials_of
+from tasks.sweep.sweep import choose, run_sweep, trials_of
 from tasks.sweep.task import plan_sweep, sweep_chunk, sweep_symbol
 from tasks.sweep.windows import WindowPlan
 from tests.sweep.conftest import make_bars
@@ -72,6 +73,38 @@ def test_the_tables_agree_with_each_other(bars) -> None:
     assert (trades["fees"] > 0).all()
     assert (result.equity["drawdown"] <= 0).all()
     assert result.metrics["fees"] == pytest.approx(trades["fees"].sum())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_before_a_moment_depends_on_what_comes_after(bars, seed: int) -> None:
+    """Whatever happens from a random bar on, figures of spans before it and choices made before it stay bit for bit."""
+    rng = np.random.default_rng(seed)
+    name, costs = names()[seed % len(names())], (Costs(), Costs(direction="both", slippage_range=0.1))[seed % 2]
+    frame, other = bars(500, seed=seed), bars(500, seed=seed + 50)
+    kept = pl.Series(rng.random(500) > 0.02)  # with holes, whose joined prices must look back too
+    moment = int(rng.integers(300, 450))
+    changed = pl.concat([frame.head(moment), other.tail(500 - moment)])
+    told = {"symbol": "AB", "interval": "1m", "strategy": name, "costs": costs, "windows": WindowPlan(count=3, purge=0)}
+    questions = [ask(one.filter(kept), **told) for one in (frame, changed)]
+    found = [fused.run_grid(question) for question in questions]
+    cut = int(kept.head(moment).sum())
+    before = [s for s, segment in enumerate(questions[0].segments) if segment.stop <= cut]
+    assert before
+    np.testing.assert_array_equal(found[0][:, before], found[1][:, before])
+    made = sum(window.train_stop <= cut for window in questions[0].windows)
+    assert choose(found[0], made) == choose(found[1], made)
+    assert not np.array_equal(found[0], found[1], equal_nan=True)
+
+
+def test_windows_are_half_open_and_side_by_side(bars) -> None:
+    """A window's equity rows lie in [test_start, test_end), which is where the next one starts."""
+    result = run_sweep(bars(600), robustness=False, **RUN)
+    outside = result.equity.filter(pl.col("sample") == "out")
+    for row in result.windows.iter_rows(named=True):
+        inside = outside.filter(pl.col("timestamp").is_between(row["test_start"], row["test_end"], closed="left"))
+        assert inside["window"].unique().to_list() == [row["window"]]
+    assert result.windows["test_end"][:-1].to_list() == result.windows["test_start"][1:].to_list()
+    assert result.windows["test_end"][-1] == outside["timestamp"][-1] + timedelta(minutes=1)
 
 
 def test_costs_only_ever_take(bars) -> None:
