@@ -168,6 +168,7 @@ class LiveTrading:
 
     def halt(self, reason: str) -> None:
         """Stop everything but cancels, once; where the desk has ended already, before the next run trades."""
+        reason = reason.encode(errors="replace").decode()  # whatever was raised somewhere: the journal takes text only
         if self._over:
             self._switch.leave(reason)
         elif not self.desk.halted_for:

@@ -58,7 +58,12 @@ class Guard:
         if origin is not None and origin.removeprefix("http://").lower() not in self._hosts:
             return False
         given = headers.get(TOKEN_HEADER, "")
-        return hmac.compare_digest(given.encode(), self._token.get_secret_value().encode())
+        return hmac.compare_digest(given.encode(errors="replace"), self._token.get_secret_value().encode())
+
+
+def is_foreign(headers: Mapping[str, str]) -> bool:
+    """Say whether a browser sent a request for a page of another origin; whoever is no browser does not say."""
+    return headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
 
 
 def make_token(path: Path) -> SecretStr:

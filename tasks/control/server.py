@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import SecretStr
 
-from tasks.control.guard import HEADERS, Guard
+from tasks.control.guard import HEADERS, Guard, is_foreign
 from tasks.control.metrics import Metrics
 from tasks.errors import ConfigurationError, InputError
 
@@ -139,6 +139,8 @@ class ControlServer:
 
     async def _tell(self, request: web.Request) -> web.StreamResponse:
         """Send the state as server-sent events until the browser leaves or the flow ends."""
+        if is_foreign(request.headers):
+            return _answer(403, {"error": "expected a listener of this page's own origin"})
         if self._listeners >= MAX_LISTENERS:
             return _answer(503, {"error": f"expected at most {MAX_LISTENERS} listeners"})
         self._listeners += 1
@@ -171,7 +173,7 @@ class ControlServer:
 
 
 def read_said(body: bytes) -> dict[str, str]:
-    """Return what a request says, nothing for an empty body.
+    """Return what a request says, nothing for an empty body; half a surrogate, which no file takes, becomes a "?".
 
     Raises:
         InputError: It is not an object of strings.
@@ -182,7 +184,7 @@ def read_said(body: bytes) -> dict[str, str]:
         said = None
     if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
         raise InputError("action: expected a JSON object of strings, or no body")
-    return said
+    return {name: value.encode(errors="replace").decode() for name, value in said.items()}
 
 
 def _answer(status: int, body: Mapping[str, Any]) -> web.Response:

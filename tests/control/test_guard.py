@@ -35,6 +35,7 @@ CHANGES = [
     ({"X-Klinehouse-Token": "right", "Origin": "null"}, False),
     ({"X-Klinehouse-Token": "wrong"}, False),
     ({"X-Klinehouse-Token": "ríght"}, False),
+    ({"X-Klinehouse-Token": "\udcff"}, False),  # a byte that is no UTF-8, as the server hands it on
     ({}, False),
 ]
 

@@ -247,6 +247,16 @@ async def test_listeners_are_limited(http) -> None:
         one.close()
 
 
+async def test_a_foreign_page_takes_no_listeners_place(http) -> None:
+    """A page of another origin cannot read the events, and may not hold the places of those who can."""
+    for origin in ("cross-site", "same-site"):
+        foreign = {"Accept": "text/event-stream", "Sec-Fetch-Site": origin}
+        async with http.get("/state", headers=foreign) as answer:
+            assert answer.status == 403
+    async with http.get("/state", headers={"Accept": "text/event-stream", "Sec-Fetch-Site": "same-origin"}) as answer:
+        assert answer.status == 200
+
+
 async def test_foreign_names_are_refused_everywhere(http) -> None:
     """DNS rebinding: a page under another name reads nothing, not even the page itself."""
     for path in ("/", "/state", "/metrics", "/healthz", "/page.js", "/nothing"):
@@ -283,7 +293,9 @@ async def test_actions_hear_what_was_said(page, http) -> None:
         async with http.post("/actions/clear", headers=headers, data=body) as answer:
             assert answer.status == 400
             assert "expected" in (await answer.json())["error"]
-    assert page.done == ["clear by Ada"]
+    async with http.post("/actions/clear", headers=headers, data='{"operator": "\\ud800Ada"}') as answer:
+        assert answer.status == 200
+    assert page.done == ["clear by Ada", "clear by ?Ada"]  # what is no text can be written into no journal
 
 
 async def test_every_answer_is_locked_down(http) -> None:
@@ -347,6 +359,25 @@ async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
         await browser.close()
     expected = ("ERR_", "403")  # the flow is gone, and the guessed token was refused
     assert not [problem for problem in problems if not any(one in problem for one in expected)]
+
+
+async def test_the_page_asks_again_where_it_was_refused(page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that gets no state says so, instead of waiting in silence for ever, and draws once it gets one."""
+    playwright = pytest.importorskip("playwright.async_api")
+    monkeypatch.setattr("tasks.control.server.MAX_LISTENERS", 0)
+    options = {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]}
+    async with playwright.async_playwright() as engine:
+        try:
+            browser = await engine.chromium.launch(executable_path="/usr/bin/chromium", **options)
+        except playwright.Error as error:
+            pytest.skip(f"no browser: {error.message.splitlines()[0]}")
+        shown = await browser.new_page()
+        await shown.goto(page.server.url)
+        await shown.wait_for_selector("#silent:has-text('No state has come')")
+        monkeypatch.setattr("tasks.control.server.MAX_LISTENERS", MAX_LISTENERS)
+        await shown.wait_for_selector(".card")
+        assert await shown.locator("#silent").is_hidden()
+        await browser.close()
 
 
 async def test_a_taken_port_is_named(page) -> None:

@@ -217,6 +217,15 @@ async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path
     assert ("halt.not_told" in logged, "canary-51d0" in logged) == (True, False)
 
 
+async def test_a_halt_is_on_record_whatever_its_words_are(tmp_path: Path) -> None:
+    """Half a surrogate, as it comes out of damaged JSON or file names, is written as a "?": no journal takes it."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.trading.halt("the strategy failed: no file \udcff")
+        await rig.until_state(TradingState.HALTED)
+        assert rig.trading.desk.halted_for == "the strategy failed: no file ?"
+
+
 def test_a_signal_reaches_a_run_that_is_just_beginning_or_ending(tmp_path: Path) -> None:
     """Where somebody holds the lock and no process with that number is there, the file is left in its place."""
     gone = subprocess.Popen([sys.executable, "-c", ""])

@@ -5,8 +5,10 @@ const GOOD = new Set(["live"]);
 const BAD = new Set(["stale", "closing", "backoff", "fatal"]);
 const SPAN_MS = 15 * 60 * 1000;
 const SILENT_AFTER_MS = 4000;
+const RETRY_MS = 3000;
 const SVG = "http://www.w3.org/2000/svg";
 const at = (id) => document.getElementById(id);
+const opened = performance.now(); // whoever sets the clock makes nothing old
 let heard = null;
 let before = null;
 
@@ -188,8 +190,8 @@ function trade(trading) {
   const halted = trading.state === "halted";
   at("trading").hidden = false;
   at("trading").className = `connection ${tone}`;
-  at("tradestate").textContent = halted ? "■ HALTED" : trading.state;
-  at("tradewhy").textContent = trading.why;
+  say("tradestate", halted ? "■ HALTED" : trading.state);
+  say("tradewhy", trading.why);
   at("money").textContent = trading.live ? `REAL MONEY · ${trading.account}` : `${trading.broker} · pretended money`;
   at("money").className = trading.live ? "badge real" : "badge";
   at("halt").hidden = halted;
@@ -212,7 +214,7 @@ function trade(trading) {
     "Nothing was traded yet.");
   table("strategies", [["symbol"], ["strategy"], ["wants"], ["bars", "num"], ["signals", "num"], ["last signal"]],
     trading.strategies.map((one) => make("tr", {}, text(one.symbol), text(`${one.strategy} ${one.interval}`), text(one.broken || one.wants, one.broken ? "loss" : ""),
-      text(one.restated ? `${whole(one.bars)}, ${whole(one.restated)} corrected` : whole(one.bars), "num"), figure(one.signals, 0), text(one.last_signal.split("|").slice(2).join(" ").replace("+00:00", "") || "–"))),
+      text(one.restated ? `${whole(one.bars)}, ${whole(one.restated)} corrected` : whole(one.bars), "num"), text(one.late ? `${whole(one.signals)}, ${whole(one.late)} late` : whole(one.signals), "num"), text(one.last_signal.split("|").slice(2).join(" ").replace("+00:00", "") || "–"))),
     "No strategy: the flow watches, and the desk stands ready.");
   table("working", ORDER_COLUMNS, trading.working.flatMap(orderRows), "No order is open.");
   table("orders", ORDER_COLUMNS, trading.orders.flatMap(orderRows), "No order has ended yet.");
@@ -223,12 +225,17 @@ function trade(trading) {
   at("journal").replaceChildren(...trading.journal.lines.map((one) => make("li", {}, make("time", {}, clock(one.at_ms)), make("span", {}, make("b", {}, one.kind), ` ${one.id} `, one.text))));
 }
 
+// Screen readers announce what changes: the same words again are no change.
+function say(id, words) {
+  if (at(id).textContent !== words) at(id).textContent = words;
+}
+
 function draw(state) {
   const { connection } = state.stream;
   const tone = toneOf(connection.state);
   at("connection").className = `connection ${tone}`;
-  at("state").textContent = connection.state.replace("_", " ");
-  at("sentence").textContent = connection.sentence;
+  say("state", connection.state.replace("_", " "));
+  say("sentence", connection.sentence);
   document.title = `${connection.state.replace("_", " ")} · Klinehouse`;
   strip(connection.history, state.now_ms);
   const messages = state.stream.throughput.messages;
@@ -243,20 +250,27 @@ function draw(state) {
 function listen() {
   const source = new EventSource("/state");
   source.onmessage = (event) => {
-    heard = Date.now();
+    const state = JSON.parse(event.data);
+    draw(state);
+    heard = { since: performance.now(), at_ms: state.now_ms };
     at("silent").hidden = true;
     document.body.classList.remove("old");
-    draw(JSON.parse(event.data));
   };
+  // A connection that is lost is tried again by the browser, one that is refused is not.
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) setTimeout(listen, RETRY_MS); };
 }
 
 function watch() {
-  if (heard === null || Date.now() - heard < SILENT_AFTER_MS) return;
-  at("silent").textContent = `No news from the live flow since ${clock(heard)}: everything below is old.`;
+  if (performance.now() - (heard ? heard.since : opened) < SILENT_AFTER_MS) return;
   at("silent").hidden = false;
+  if (!heard) {
+    say("silent", "No state has come from the live flow: it does not answer, or too many pages listen already.");
+    return;
+  }
+  say("silent", `No news from the live flow since ${clock(heard.at_ms)}: everything below is old.`);
   at("connection").className = "connection bad";
-  at("state").textContent = "no news";
-  at("sentence").textContent = "What is shown is the last that was heard.";
+  say("state", "no news");
+  say("sentence", "What is shown is the last that was heard.");
   document.body.classList.add("old");
   document.title = "no news · Klinehouse";
 }
