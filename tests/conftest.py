@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Iterator
 from functools import cache
 
@@ -29,7 +30,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # The same cases each time: a new one is looked for by `make proof-properties`, not by whoever's change is tested.
-hypothesis.settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+# That a busy machine draws them slowly says nothing of them either.
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.register_profile("search", derandomize=False, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
@@ -55,6 +63,14 @@ def _imports_are_not_garbage() -> None:
     if not gc.get_freeze_count():  # at first, and after a live flow has thawed what it froze itself
         gc.collect()  # so that no garbage is kept with it
         gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _one_day() -> None:
+    """Begin no test in the last seconds of a day: what is counted by the day would be counted in two."""
+    left_s = 86_400 - time.time() % 86_400
+    if left_s < 10:
+        time.sleep(left_s)
 
 
 @pytest.fixture

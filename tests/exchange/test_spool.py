@@ -40,7 +40,7 @@ def test_an_empty_page_is_an_answer_too(tmp_path: Path) -> None:
     assert [one.page.bars.height for one in spool.pages()] == [0]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, 10_000), st.booleans())
 def test_a_damaged_journal_keeps_what_lies_before_the_damage(tmp_path: Path, place: int, cut: bool) -> None:
     """Wherever a journal is cut or a byte of it is wrong, every page before that comes back, and none after it."""

@@ -18,7 +18,7 @@ from tasks.simulator.plans import PLANS, RequestWindow
 from tests.simulator.conftest import NOW, START_MS
 
 MINUTE = 60_000
-_SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+_SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 
 
 @_SHARED
