@@ -121,9 +121,16 @@ def spelling(plan: TradingPlan, symbols: list[str]) -> dict[str, str]:
     """Return each symbol in the broker's spelling.
 
     Raises:
-        ConfigurationError: A symbol cannot be spelled for an exchange.
+        ConfigurationError: A symbol cannot be spelled for an exchange, or they are not quoted in one asset.
     """
-    return {symbol: _spelled(symbol) if plan.exchange else symbol for symbol in symbols}
+    found = {symbol: _spelled(symbol) if plan.exchange else symbol for symbol in symbols}
+    quotes = sorted({name.partition("/")[2] for name in found.values()})
+    if plan.exchange and len(quotes) > 1:
+        raise ConfigurationError(
+            f"symbols: expected all of them quoted in one asset, which the account's worth and limits are counted in, "
+            f"found {' '.join(quotes)}; trade those of one alone"
+        )
+    return found
 
 
 def _check_live(plan: TradingPlan, settings: Settings) -> None:

@@ -113,13 +113,14 @@ class Reports:
         core, identifier = self._core, told.client_order_id
         order = core.order(identifier)
         if order is None:
-            await self._stranger(told.fill.trade_id, identifier, {"unknown_fill": told})
+            await self._stranger(f"{told.symbol} {told.fill.trade_id}", identifier, {"unknown_fill": told})
             return
         if told.fill in order.fills or (identifier, told.fill) in self._not_counted:
             return
         meant = from_fill(order, told)
         if meant.anomaly:
-            await self._stranger(told.fill.trade_id, identifier, {"fill": told, "why": meant.anomaly})
+            said: dict[str, object] = {"fill": told, "why": meant.anomaly}
+            await self._stranger(f"{told.symbol} {told.fill.trade_id}", identifier, said)
             return
         core.failpoint("K9")
         done = await core.commit(*(Entry(Kind.EVENT, identifier, event) for event in meant.events))

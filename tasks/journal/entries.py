@@ -81,9 +81,9 @@ FIRST_HASH = b"\0" * 32
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON does not know as something it does: figures of numpy and polars as themselves, else text."""
-    item = getattr(value, "item", None)
-    return item() if callable(item) else str(value)
+    """Return what JSON does not know as something it does: what numpy and polars hold as itself, else text."""
+    plain = getattr(value, "tolist", None) or getattr(value, "to_list", None)
+    return plain() if callable(plain) else str(value)
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic", decimal_format="string", enc_hook=_plain)

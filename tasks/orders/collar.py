@@ -56,7 +56,7 @@ def capped(request: OrderRequest, market: Market, limits: Limits) -> OrderReques
     """Return a market order as a limit order that takes what is there up to the collar, and anything else as it is.
 
     A collar of 1 or more bounds nothing: the order stays a market order. Without a reference price or a step it stays
-    one too, and is refused for that.
+    one too, and is refused for that. A price of less than a step becomes one step, which the price collar refuses.
     """
     reference, collar = market.reference_price, limits.market_collar
     if request.order_type is not OrderType.MARKET or reference is None or not reference.is_finite() or collar >= 1:
@@ -65,8 +65,6 @@ def capped(request: OrderRequest, market: Market, limits: Limits) -> OrderReques
         return request
     is_buy = request.side is Side.BUY
     steps = reference * (1 + request.side.sign * collar) / market.price_step
-    limit = steps.to_integral_value(ROUND_DOWN if is_buy else ROUND_UP) * market.price_step
-    if limit <= 0:
-        return request
+    limit = max(steps.to_integral_value(ROUND_DOWN if is_buy else ROUND_UP), 1) * market.price_step
     in_force = TimeInForce.FOK if request.time_in_force is TimeInForce.FOK else TimeInForce.IOC
     return replace(request, order_type=OrderType.LIMIT, limit_price=limit, time_in_force=in_force)

@@ -67,7 +67,7 @@ def effect(side: Side, fills: Sequence[Fill]) -> tuple[Decimal, Decimal, Decimal
         fees += fill.fee
     taken = [fill for fill in fills if fill.base_fee]
     in_kind = sum((fill.base_fee for fill in taken if fill.base_fee), ZERO)
-    in_cash = fees - sum((fill.fee for fill in taken), ZERO)
+    in_cash = fees - sum((fill.base_fee * fill.price for fill in taken if fill.base_fee), ZERO)
     return side.sign * held - in_kind, -side.sign * paid - in_cash, fees
 
 

@@ -91,10 +91,18 @@ def test_the_journal_is_read_where_it_is_written(tmp_path: Path, capsys: pytest.
 
 def test_symbols_are_spelled_for_the_broker() -> None:
     """BTCUSDT is BTC/USDT at an exchange and itself on paper; what cannot be spelled is refused."""
-    assert spelling(TEST, ["BTCUSDT", "ETHBTC"]) == {"BTCUSDT": "BTC/USDT", "ETHBTC": "ETH/BTC"}
+    assert spelling(TEST, ["BTCUSDT", "ETHUSDT"]) == {"BTCUSDT": "BTC/USDT", "ETHUSDT": "ETH/USDT"}
     assert spelling(TradingPlan(), ["700.HK"]) == {"700.HK": "700.HK"}
     with pytest.raises(ConfigurationError, match=r"700\.HK"):
         spelling(TEST, ["700.HK"])
+
+
+@pytest.mark.parametrize("other", ["BTCUSDC", "ETHBTC", "ETHEUR"])
+def test_an_account_at_an_exchange_is_quoted_in_one_asset(other: str) -> None:
+    """Its equity would count a coin for each pair it is in, or add euros to dollars: limits are fractions of that."""
+    with pytest.raises(ConfigurationError, match="quoted in one asset"):
+        spelling(TEST, ["BTCUSDT", other])
+    assert spelling(TradingPlan(), ["BTCUSDT", other])
 
 
 def test_limits_come_from_a_file(tmp_path: Path) -> None:

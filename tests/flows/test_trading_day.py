@@ -23,7 +23,7 @@ from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
 from tasks.orders.lifecycle import Applied, Event
 from tasks.orders.order import Fill, Order, Side, Status
-from tasks.orders.position import fold
+from tasks.orders.position import effect, fold
 from tasks.orders.states import Happening
 from tests.flows.trading_rig import LIMITS, QUICK, SYMBOL, Rig, market_at, proposal, trading
 from tests.flows.trading_rig import now as clock
@@ -203,6 +203,13 @@ async def test_a_fee_in_kind_is_taken_off_the_position(tmp_path: Path) -> None:
     worth = -100 + held.quantity * 110
     assert worth == held.realised + held.unrealised(D(110)) - held.fees
     assert b"base_fee" not in encode(filled("100"))
+
+
+def test_a_fee_in_two_assets_is_paid_in_both() -> None:
+    """What a trade's fee took in kind moves no cash, and what it took of the quote asset does."""
+    fee = D("0.001") * 100 + D("0.5")
+    fill = Fill("t", D(100), D(1), fee, NOON, base_fee=D("0.001"))
+    assert effect(Side.BUY, [fill]) == (D("0.999"), D("-100.5"), fee)
 
 
 def event(name: str, kind: Happening) -> Entry:

@@ -312,10 +312,10 @@ async def test_evidence_of_any_kind_is_written_down(tmp_path: Path) -> None:
     """A strategy's figures come from numpy and elsewhere: the line holds them, and the desk goes on."""
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
-        evidence = {"view": np.float64(1.5), "why": tmp_path, "seen": np.bool_(True)}
+        evidence = {"view": np.float64(1.5), "why": tmp_path, "seen": np.bool_(True), "all": np.array([1.0, 2.5])}
         await rig.until_status(rig.desk.propose(structs.replace(proposal(), evidence=evidence)), Status.FILLED)
         (signal,) = rig.bodies(Kind.SIGNAL)
-        assert (signal["view"], signal["why"], signal["seen"]) == (1.5, str(tmp_path), True)
+        assert (signal["view"], signal["why"], signal["seen"], signal["all"]) == (1.5, str(tmp_path), True, [1.0, 2.5])
 
 
 async def test_a_market_without_steps_is_not_traded(tmp_path: Path) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from flows.trading_core import event
-from tasks.broker.port import BrokerOrder, Recorded, on_disk
+from tasks.broker.port import BrokerFill, BrokerOrder, Recorded, on_disk
 from tasks.errors import InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
-from tasks.orders.order import OrderRequest, Pending, Status
+from tasks.orders.order import Fill, OrderRequest, Pending, Side, Status
 from tasks.orders.states import Happening
 from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading, waiting
 
@@ -127,3 +128,14 @@ async def test_a_signal_without_a_zone_is_the_callers_error(tmp_path: Path) -> N
         with pytest.raises(InputError, match="with a zone"):
             rig.desk.propose(structs.replace(proposal(), decided_at=datetime(2026, 1, 1)))
         await rig.until_status(rig.desk.propose(proposal(2)), Status.FILLED)
+
+
+async def test_strangers_trades_are_told_apart_by_symbol(tmp_path: Path) -> None:
+    """Exchanges number the trades of each symbol anew: another one's trade under the same number is on record too."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        fill = Fill("7", Decimal(99), Decimal(1), Decimal(0), now())
+        for symbol in (SYMBOL, "ETHUSDT", SYMBOL):
+            await rig.desk._reports.take_fill(BrokerFill("by hand", "1", symbol, Side.BUY, fill))
+        told = [body["unknown_fill"]["symbol"] for body in rig.bodies(Kind.ANOMALY)]
+        assert told == [SYMBOL, "ETHUSDT"]

@@ -62,6 +62,12 @@ def test_a_market_order_takes_what_is_there_up_to_its_collar(side: Side, limit: 
     assert got.client_order_id == "x"
 
 
+def test_a_step_above_the_price_leaves_no_market_order_without_a_bound() -> None:
+    """Rounded to nothing it would go without a price: it goes with one step, which the price collar refuses."""
+    got = capped(order(), Market(D(3), price_step=D(5)), LIMITS)
+    assert (got.order_type, got.limit_price) == (OrderType.LIMIT, D(5))
+
+
 def test_all_or_nothing_stays_so() -> None:
     """A market order that takes all or nothing still does."""
     got = capped(order(time_in_force=TimeInForce.FOK), Market(D(100)), LIMITS)
