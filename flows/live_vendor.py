@@ -135,13 +135,14 @@ async def _addresses(settings: Settings, symbols: Sequence[str]) -> AsyncIterato
         yield _Addresses(settings.stream_url, settings.vendor_url, settings.vendor_key())
         return
     from tasks.simulator.clock import MarketClock  # the simulator loads only where it is wanted
+    from tasks.simulator.instruments import is_listed
     from tasks.simulator.market import generated
     from tasks.simulator.server import Simulator
 
     now, speed = datetime.now(UTC), settings.market_speed
     begins = now - (speed - 1) * _CATCHES_UP if speed > 1 else now
     first = INTERVALS["1w"].floor(begins - _SIMULATED_PAST)  # so that its first bar is whole, of every length to a week
-    market = generated(symbols=tuple(symbols), start=first, end=now + _SIMULATED_FUTURE)
+    market = generated(symbols=tuple(filter(is_listed, symbols)), start=first, end=now + _SIMULATED_FUTURE)
     clock = MarketClock(begins if speed > 1 else datetime.now(UTC), speed=speed)
     async with Simulator(market, plan=settings.plan, now=clock) as simulator:
         key = SecretStr(simulator.api_key)
