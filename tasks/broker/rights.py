@@ -56,11 +56,6 @@ def _coinbase(answer: Any) -> Rights:
     return Rights(_yes(answer["can_trade"]), _yes(answer["can_transfer"]))
 
 
-def _bitfinex(answer: Any) -> Rights:
-    writes = {scope: int(write) == 1 for scope, _, write in answer}
-    return Rights(writes["orders"], writes["withdraw"])
-
-
 def _yes(value: Any) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"expected true or false, found {value!r}")
@@ -68,7 +63,7 @@ def _yes(value: Any) -> bool:
 
 
 _SAPI, _OKX = "sapiGetAccountApiRestrictions", "privateGetAccountConfig"
-#: By the documents of Binance, Coinbase and Bitfinex, SDKs of Bybit, and common use for OKX. None was asked for real.
+#: By the documents of Binance and Coinbase, SDKs of Bybit, and common use for OKX. None was asked for real.
 QUESTIONS: dict[str, Question] = {
     "binance": Question(_SAPI, _binance),
     "binanceusdm": Question(_SAPI, _binance_futures),
@@ -78,7 +73,6 @@ QUESTIONS: dict[str, Question] = {
     "okxus": Question(_OKX, _okx),
     "myokx": Question(_OKX, _okx),
     "coinbase": Question("v3PrivateGetBrokerageKeyPermissions", _coinbase),
-    "bitfinex": Question("privatePostAuthRPermissions", _bitfinex),
 }
 
 

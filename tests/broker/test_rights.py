@@ -21,7 +21,6 @@ ANSWERS: dict[str, Any] = {
     "bybit": {"retCode": 0, "result": {"readOnly": 0, "permissions": {"Wallet": ["AccountTransfer", "Withdraw"]}}},
     "okx": {"code": "0", "data": [{"acctLv": "2", "perm": "read_only,withdraw,trade"}]},
     "coinbase": {"can_view": True, "can_trade": True, "can_transfer": True},
-    "bitfinex": [["account", 1, 0], ["orders", 1, 1], ["withdraw", 0, 1]],
 }
 SAFE: dict[str, Any] = {
     "binance": ANSWERS["binance"] | {"enableWithdrawals": False},
@@ -29,7 +28,6 @@ SAFE: dict[str, Any] = {
     "bybit": {"retCode": 0, "result": {"readOnly": 0, "permissions": {"Wallet": ["AccountTransfer"]}}},
     "okx": {"code": "0", "data": [{"acctLv": "2", "perm": "read_only,trade"}]},
     "coinbase": ANSWERS["coinbase"] | {"can_transfer": False},
-    "bitfinex": [["account", 1, 0], ["orders", 1, 1], ["withdraw", 0, 0]],
 }
 
 
