@@ -103,7 +103,7 @@ async def live(
         mode: live moves real money, and needs i_accept_live and a key that may trade.
         i_accept_live: For live only: the account's name from KLINEHOUSE_LIVE_ACCOUNT, typed once more.
         allow_non_idempotent: The exchange's name, to trade live where an order in doubt can never be sent again.
-        alert_blocks: Prefect notification blocks that hear of pressure and of halts, such as slack-webhook/ops.
+        alert_blocks: Prefect notification blocks that hear of pressure, halts and outages, such as slack-webhook/ops.
         buy_above: Pressure ratio above which an episode of buying begins.
         sell_below: Pressure ratio below which an episode of selling begins.
 

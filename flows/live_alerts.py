@@ -1,7 +1,7 @@
 """Alerts on their way to people: the log at once, Prefect's notification blocks from a queue of their own.
 
 A slow or broken messenger delays nobody: the queue is bounded, each message has a deadline, and what could not be sent
-is logged.
+is logged. Halts and the connection's alarms are sent before any alert of pressure, and take no place of theirs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class AlertSender:
         self._names = tuple(names)
         self._blocks: list[Any] = []
         self._unsent = 0
-        self._waiting: asyncio.Queue[tuple[str, str]] = asyncio.Queue(MAX_WAITING)
+        self._number = 0
+        self._waiting: asyncio.PriorityQueue[tuple[bool, int, str, str]] = asyncio.PriorityQueue(2 * MAX_WAITING)
         self._sending: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -72,24 +73,27 @@ class AlertSender:
     def tell(self, alert: Alert) -> None:
         """Log an alert and queue it for the blocks."""
         log.warning("pressure.alerted", symbol=alert.symbol, pressure=alert.pressure, ratio=round(alert.ratio, 3))
-        self.call(
-            f"{alert.symbol}: {alert.pressure} pressure",
-            f"Ratio {alert.ratio:.2f} beyond {alert.threshold:g}; episode {alert.episode}.",
-        )
+        words = f"Ratio {alert.ratio:.2f} beyond {alert.threshold:g}; episode {alert.episode}."
+        self._queue(f"{alert.symbol}: {alert.pressure} pressure", words, is_routine=True)
 
     def call(self, subject: str, body: str) -> None:
-        """Queue words for the blocks; whoever calls has logged them."""
+        """Queue words for the blocks, before every alert of pressure; whoever calls has logged them."""
+        self._queue(subject, body, is_routine=False)
+
+    def _queue(self, subject: str, body: str, *, is_routine: bool) -> None:
         if not self._blocks:
             return
-        try:
-            self._waiting.put_nowait((subject, body))
-            self._unsent += 1
-        except asyncio.QueueFull:
+        if self._waiting.qsize() >= (MAX_WAITING if is_routine else 2 * MAX_WAITING):
             self.failed += 1
+            log.warning("alert.not_sent", subject=subject, reason="too many wait")
+            return
+        self._number += 1
+        self._waiting.put_nowait((is_routine, self._number, subject, body))
+        self._unsent += 1
 
     async def _send_all(self) -> None:
         while True:
-            subject, body = await self._waiting.get()
+            _, _, subject, body = await self._waiting.get()
             for block in self._blocks:
                 await self._send(block, subject, body)
             self._unsent -= 1

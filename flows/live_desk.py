@@ -28,7 +28,7 @@ from tasks.control.guard import make_token
 from tasks.control.server import ControlServer
 from tasks.errors import KlinehouseError, TransientError
 from tasks.stream.desk import DeskPolicy
-from tasks.stream.events import Degraded, Event, GapEnded
+from tasks.stream.events import Alarm, Degraded, Event, GapEnded
 from tasks.stream.mirror import Mirror
 from tasks.stream.monitor import MonitorPolicy
 from tasks.stream.policy import SessionPolicy
@@ -211,6 +211,8 @@ class LiveDesk:
             self._torn.add(event.symbol)
         elif isinstance(event, Degraded) and event.channel == "depth":
             self._degraded |= dict.fromkeys(event.symbols)
+        elif isinstance(event, Alarm):
+            self._alerts.call(f"stream: {event.kind}", event.detail)
 
     async def _fill(self, symbol: str) -> int:
         """Bring a symbol's bars, and after a gap its trades, up to now; then hand the bars to its strategy."""

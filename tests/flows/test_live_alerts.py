@@ -69,12 +69,33 @@ async def test_the_end_of_a_run_waits_for_its_last_words(monkeypatch, capsys) ->
 
 
 async def test_a_slow_messenger_delays_nobody() -> None:
-    """The queue is bounded; what does not fit is counted and was logged."""
+    """The queue is bounded; what does not fit is counted and logged."""
     sender = AlertSender([])
     sender._blocks.append(Messenger())
     for _ in range(MAX_WAITING + 7):
         sender.tell(ALERT)
     assert sender.failed == 7
+
+
+async def test_a_halt_waits_behind_no_pressure(capsys) -> None:
+    """However many alerts of pressure a slow messenger has left waiting, a halt is sent next, and is never refused."""
+    messenger = Messenger()
+    sender = AlertSender([])
+    sender._blocks.append(messenger)
+    for _ in range(MAX_WAITING + 7):
+        sender.tell(ALERT)
+    sender.call("paper: trading halted", "a person said so")
+    sender.call("stream: outage lasting", "no data for 60 s")
+    assert sender.failed == 7
+    await sender.__aenter__()
+    await sender.__aexit__(None, None, None)
+    assert [subject for subject, _ in messenger.told[:3]] == [
+        "paper: trading halted",
+        "stream: outage lasting",
+        "BTCUSDT: buy pressure",
+    ]
+    assert sender.sent == MAX_WAITING + 2
+    assert capsys.readouterr().out.count("alert.not_sent") == 7
 
 
 async def test_a_real_apprise_block_delivers(orchestrated: str) -> None:

@@ -29,7 +29,7 @@ from tasks.simulator.clock import MarketClock
 from tasks.simulator.faults import Faults, StreamFaults
 from tasks.simulator.market import Market, generated
 from tasks.simulator.server import Simulator
-from tasks.stream.events import GapEnded, GapReason
+from tasks.stream.events import Alarm, AlarmKind, GapEnded, GapReason
 from tasks.stream.messages import Trade
 from tasks.stream.policy import SessionPolicy
 from tasks.stream.session import Session
@@ -122,6 +122,15 @@ async def test_a_gap_that_ends_during_a_refill_is_refilled_too(tmp_path: Path, m
         for _ in range(3):
             await desk._fill("BTCUSDT")
         assert asked == ["BTCUSDT", "BTCUSDT"]
+
+
+async def test_alarms_of_the_connection_reach_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the connection wants a person to hear of goes where pressure and halts go."""
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr("flows.live_alerts.AlertSender.call", lambda sender, *words: told.append(words))
+    async with live_side(tmp_path, TradingPlan()) as (desk, _, _):
+        desk._service._event(Alarm(1.0, AlarmKind.DENIED, "1001: the API key is not valid"))
+    assert told == [("stream: access denied", "1001: the API key is not valid")]
 
 
 async def test_a_machine_that_stood_still_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
