@@ -33,6 +33,9 @@ from tasks.errors import ConfigurationError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: A server that runs sweeps on a small machine answers late; taken for none, it would be started a second time.
+ANSWER_TIMEOUT_S = 10.0
+
 #: A first start creates Prefect's database, which takes 20 s and more on a busy machine.
 START_TIMEOUT_S = 180
 
@@ -105,9 +108,9 @@ def server() -> Iterator[str]:
 
 
 def is_healthy(url: str) -> bool:
-    """Return whether a Prefect server answers at `url` (its ``/api`` address)."""
+    """Return whether a Prefect server answers at `url` (its ``/api`` address); a busy one has some seconds for it."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310  (always http on this machine)
+        with urllib.request.urlopen(f"{url}/health", timeout=ANSWER_TIMEOUT_S) as answer:  # noqa: S310  (always http on this machine)
             return json.load(answer) is True
     except (urllib.error.URLError, OSError, ValueError):
         return False

@@ -7,16 +7,25 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+#: Below those that a system gives away by itself, one of which another test may have by the time it is listened on.
+_PORTS = range(20_000, 32_000)
+_tried = count(os.getpid() * 131)
+
 
 def free_port() -> int:
-    """Return a port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port nobody listens on, and none of this process's tests was given before."""
+    for number in _tried:
+        port = _PORTS[number % len(_PORTS)]
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("the ports never end")
 
 
 def call_first_flow(port: int) -> str:

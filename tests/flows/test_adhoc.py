@@ -132,7 +132,7 @@ def test_a_server_outlives_the_errors_it_logs(prefect_server: str) -> None:
 
 def test_the_pages_of_a_server_ask_that_server(prefect_server: str) -> None:
     """On any port: Prefect's default sends every page's browser to port 4200."""
-    answer = httpx.get(prefect_server.removesuffix("/api") + "/ui-settings", timeout=10)
+    answer = httpx.get(prefect_server.removesuffix("/api") + "/ui-settings", timeout=60)
     assert answer.json()["api_url"] == prefect_server
 
 
