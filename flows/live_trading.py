@@ -190,7 +190,20 @@ class LiveTrading:
                 self._switch.leave(self._asked)  # it came while the desk was ending
         log.info("trading.stopped", account=self._account.name, in_doubt=len(self.desk.doubts))
 
+    def _tell_unattended(self) -> None:
+        """Tell of what is held and no strategy of this run closes: its symbol was left out, or nothing trades."""
+        account = self._account
+        traded = set(account.spelling.values()) if account.plan.strategy else set[str]()
+        for (name, symbol), held in sorted(account.journal.state.positions.items()):
+            if name == account.name and held and symbol not in traded:
+                log.warning(
+                    "position.unattended", symbol=symbol, held=held, advice="trade it again, or close it by hand"
+                )
+                words = f"{held:f} {symbol} is held, and no strategy of this run trades it"
+                self._call(f"{account.name}: position unattended", words)
+
     async def _trade(self, stop: asyncio.Event) -> None:
+        self._tell_unattended()
         watched = [self._switch.watch(self.halt), self._publish()]
         if self.strategies is not None:
             watched += [self.strategies.watch(), self.strategies.finish()]

@@ -217,6 +217,17 @@ async def test_a_halt_cancels_what_is_open_whoever_cannot_be_told(tmp_path: Path
     assert ("halt.not_told" in logged, "canary-51d0" in logged) == (True, False)
 
 
+@pytest.mark.parametrize(("strategy", "told"), [("", True), ("ma_crossover", False)])
+async def test_a_position_that_no_strategy_trades_is_told(strategy: str, told: bool, tmp_path: Path) -> None:
+    """What an earlier run left, and this one's strategy will never close, is no secret."""
+    async with trading(tmp_path) as rig:
+        await filled(rig)
+    async with trading(tmp_path, TradingPlan(strategy=strategy)) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        words = ("paper: position unattended", f"1 {SYMBOL} is held, and no strategy of this run trades it")
+        assert (words in rig.called) is told
+
+
 async def test_a_halt_is_on_record_whatever_its_words_are(tmp_path: Path) -> None:
     """Half a surrogate, as it comes out of damaged JSON or file names, is written as a "?": no journal takes it."""
     async with trading(tmp_path) as rig:
