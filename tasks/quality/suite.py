@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -35,6 +36,11 @@ from tasks.quality.rules import BY_NAME, FINE, RULES, Rule, rules_of
 from tasks.quality.thresholds import Thresholds
 
 SEVERITIES = {"reject": "critical", "warn": "warning"}
+
+#: The checkpoints of limits and intervals, the last used last, and how many of them a process keeps: those of two
+#: markets and every interval are 22.
+_BARS_CHECKPOINTS: OrderedDict[str, Any] = OrderedDict()
+_KEPT = 32
 
 
 class _BarsKeepRule(MulticolumnMapMetricProvider):
@@ -155,10 +161,16 @@ def forget(names: Iterable[str]) -> None:
         project.data_sources.get("lake").delete_asset(name)
 
 
-@functools.lru_cache(maxsize=32)
 def _bars_checkpoint(thresholds: Thresholds, interval: str) -> Any:
+    """Return the checkpoint of some limits and an interval; the context forgets the one that was not used longest."""
     name = f"bars_{interval}_{thresholds.version}"
-    return checkpoint(name, row_expectations(thresholds, interval), "BOOLEAN_ONLY")
+    made = _BARS_CHECKPOINTS.pop(name, None)
+    if made is None:
+        made = checkpoint(name, row_expectations(thresholds, interval), "BOOLEAN_ONLY")
+    _BARS_CHECKPOINTS[name] = made
+    while len(_BARS_CHECKPOINTS) > _KEPT:
+        forget([_BARS_CHECKPOINTS.popitem(last=False)[0]])
+    return made
 
 
 @functools.cache

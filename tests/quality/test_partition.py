@@ -212,6 +212,19 @@ def test_a_loop_over_partitions_keeps_no_results(lake: Lake, make_bars: Make) ->
     assert suite.context().validation_results_store.list_keys() == []
 
 
+def test_any_number_of_limits_is_judged_by(lake: Lake, make_bars: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Limits that were not used for long are forgotten and may come back: the 33rd took a name that was not free."""
+    from tasks.quality import suite
+
+    monkeypatch.setattr(suite, "_KEPT", 2)
+    _write(lake, make_bars().with_columns(volume=-1.0))
+    limits = [Thresholds(max_jump=0.2 + number / 100) for number in range(3)]
+    for thresholds in [*limits, limits[0]]:
+        verdict = check(lake, "BTCUSDT", "1m", START, END, calendar="always_open", thresholds=thresholds)
+        assert "negative_volume" in {finding.rule for finding in verdict.findings}
+    assert list(suite._BARS_CHECKPOINTS) == [f"bars_1m_{thresholds.version}" for thresholds in (limits[2], limits[0])]
+
+
 def test_the_door_works_without_a_server(tmp_path: Path, make_bars: Make) -> None:
     """`check_partition.fn` takes keys, judges, and returns a small result."""
     _write(Lake(tmp_path), make_bars())
