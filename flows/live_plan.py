@@ -6,6 +6,7 @@ Paper is the default. An exchange means its sandbox, with keys of its own. Real 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
@@ -16,6 +17,7 @@ from pydantic import SecretStr
 from flows.live_limits import read_limits
 from flows.settings import Settings
 from tasks.errors import ConfigurationError
+from tasks.journal.place import PAPER
 from tasks.strategies.book_gate import BookGate
 
 Mode = Literal["paper", "live"]
@@ -70,7 +72,7 @@ class TradingPlan:
     def account(self, settings: Settings) -> str:
         """Return the account's name in ids and tables; no two brokers share one."""
         if not self.exchange:
-            return "paper"
+            return PAPER
         return settings.live_account if self.is_live else f"{self.exchange}-sandbox"
 
 
@@ -140,6 +142,11 @@ def _check_live(plan: TradingPlan, settings: Settings) -> None:
         raise ConfigurationError(
             "live trading: expected KLINEHOUSE_LIVE_ACCOUNT, the name of the account with real money, found none"
         )
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", settings.live_account) or _is_taken(settings.live_account):
+        raise ConfigurationError(
+            f"live trading: expected KLINEHOUSE_LIVE_ACCOUNT to be a name of its own out of letters, digits, - and _, "
+            f"found {settings.live_account!r}; paper and <exchange>-sandbox have journals already"
+        )
     if plan.i_accept_live != settings.live_account:
         raise ConfigurationError(
             f"live trading: expected i_accept_live to repeat the account's name from KLINEHOUSE_LIVE_ACCOUNT, found "
@@ -148,6 +155,10 @@ def _check_live(plan: TradingPlan, settings: Settings) -> None:
     key, _ = _keys_of("trade", settings.trade_key, settings.trade_secret)
     if settings.sandbox_key is not None and _same(settings.sandbox_key, key):
         raise ConfigurationError("keys: expected a live key of its own, found the sandbox's; paper keys never go live")
+
+
+def _is_taken(name: str) -> bool:
+    return name == PAPER or name.endswith("-sandbox")
 
 
 def _keys_of(kind: str, key: SecretStr | None, secret: SecretStr | None) -> tuple[SecretStr, SecretStr]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from flows.trading_account import Exposure, last_minute, recent_orders, told_limits
+from flows.trading_account import Exposure, check_broker, last_minute, recent_orders, told_limits
 from flows.trading_agreement import Agreement
 from flows.trading_cancels import Cancels
 from flows.trading_core import Core, Doubt, Priority, log
@@ -68,6 +68,9 @@ class OrderDesk:
 
     Attributes:
         halted_for: Why everything stopped, empty while it has not.
+
+    Raises:
+        ConfigurationError: The journal is of an account at another broker.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class OrderDesk:
         steady: Callable[[], float] = monotonic,
         way: Way | None = None,
     ) -> None:
+        check_broker(journal, broker.name)
         self._core = Core(journal, broker, account, clock, failpoint, on_change, steady, way)
         self._market, self._pace = market, pace or Pace()
         self._on_halt, self._cancel_at_stop, self._operator = on_halt, cancel_at_stop, operator
@@ -193,7 +197,8 @@ class OrderDesk:
             ExceptionGroup: With a DataError where the journal could not be written: nothing more may be sent.
         """
         self._remember()
-        await self._core.commit(told_limits(self._exposure.limits, self._core.journal, self._operator))
+        core, limits = self._core, self._exposure.limits
+        await core.commit(told_limits(limits, core.journal, core.broker, self._operator))
         with quick_process():
             await self._trade(stop)
         await self._heartbeat.end()
@@ -268,10 +273,9 @@ class OrderDesk:
             self._troubled.add(identifier)
             self._exposure.trouble(self._core.steady())
             self._core.put(Priority.HALT, self._tighten)
-        if self._exposure.lost(order):
-            self._core.put(Priority.HALT, self._tighten)
-        if "resurrected" in order.flags and applied.alert:  # what proved that it had ended was wrong
-            self._exposure.reducing = True
+        lives = "resurrected" in order.flags and bool(applied.alert)  # what proved that it had ended was wrong
+        self._exposure.reducing |= lives
+        if self._exposure.lost(order) or lives:
             self._core.put(Priority.HALT, self._tighten)
         if "overfilled" in order.flags and applied.alert:
             self.halt(f"order {identifier} filled more than it asked for")

@@ -10,7 +10,8 @@ from decimal import Decimal
 from typing import Any
 
 from flows.trading_losses import LossStreak
-from tasks.broker.port import Account
+from tasks.broker.port import Account, Broker
+from tasks.errors import ConfigurationError
 from tasks.journal.entries import Entry, Kind, Line
 from tasks.journal.journal import Journal
 from tasks.orders.account import Book, Limits, Market, TradingState
@@ -72,10 +73,25 @@ def _age_s(line: Line, now: datetime) -> float:
     return max(now.timestamp() - line.wall_ns / 1e9, 0.0)  # from the future: the clock was set back
 
 
-def told_limits(limits: Limits, journal: Journal, operator: str) -> Entry:
-    """Return the line that every start writes about its limits: hash, figures, and who changed what since the last."""
+def check_broker(journal: Journal, name: str) -> None:
+    """Refuse a journal whose orders another broker has: asked for one in doubt, this one finds nothing.
+
+    Raises:
+        ConfigurationError: It was traded elsewhere. Older journals do not say where.
+    """
+    last = journal.last(Kind.LIMITS)
+    known = name if last is None else last.body().get("broker", name)
+    if known != name:
+        raise ConfigurationError(
+            f"journal {journal.path.name}: expected to trade on at {name}, found that it was traded at {known}; give "
+            "the account another name (KLINEHOUSE_LIVE_ACCOUNT), every broker's journal is its own"
+        )
+
+
+def told_limits(limits: Limits, journal: Journal, broker: Broker, operator: str) -> Entry:
+    """Return the line that every start writes: the limits' hash and figures, who changed what since, and the broker."""
     values = {name: str(value) for name, value in asdict(limits).items()}
-    body: dict[str, Any] = {"limits": limits.version, "values": values}
+    body: dict[str, Any] = {"limits": limits.version, "values": values, "broker": broker.name}
     last = journal.last(Kind.LIMITS)
     before: dict[str, str] = values if last is None else last.body()["values"]
     changed = {name: [before.get(name), value] for name, value in values.items() if before.get(name) != value}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ SANDBOX = {"sandbox_key": "paper-key", "sandbox_secret": "paper-secret"}
 TRADE = {"trade_key": "live-key", "trade_secret": "live-secret", "live_account": "main-7"}
 LIVE = TradingPlan(broker="ccxt:binance", mode="live", i_accept_live="main-7")
 TEST = TradingPlan(broker="ccxt:binance")
+#: Names whose journal is, or could be, that of another account.
+TAKEN = ("paper", "binance-sandbox", "main 7", "main.7", "../main-7")
 
 
 def settings(**given: Any) -> Settings:
@@ -45,6 +48,7 @@ def settings(**given: Any) -> Settings:
         (LIVE, SANDBOX | {"live_account": "main-7"}, "KLINEHOUSE_TRADE_KEY"),
         (LIVE, TRADE | {"live_account": "main-8"}, "found 'main-7'"),
         (TradingPlan(broker="ccxt:binance", mode="live"), TRADE, "found ''"),
+        *((replace(LIVE, i_accept_live=name), TRADE | {"live_account": name}, "a name of its own") for name in TAKEN),
         (LIVE, TRADE | {"sandbox_key": "live-key", "sandbox_secret": "s"}, "paper keys never go live"),
     ],
 )

@@ -11,16 +11,18 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from flows.trading import OrderDesk
 from flows.trading_core import event
+from tasks.broker.paper import PaperBroker
 from tasks.broker.port import BrokerFill, BrokerOrder, Recorded, on_disk
-from tasks.errors import InputError
+from tasks.errors import ConfigurationError, InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
 from tasks.orders.guarantees import IdempotencyClass, IdempotencyProfile
 from tasks.orders.order import Fill, OrderRequest, Pending, Side, Status
 from tasks.orders.states import Happening
-from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, now, proposal, trading, waiting
+from tests.flows.trading_rig import LIMITS, SYMBOL, FaultyBroker, Rig, market_at, now, proposal, trading, waiting
 
 
 async def test_what_is_halted_while_it_waits_for_its_turn_does_not_leave(tmp_path: Path) -> None:
@@ -139,3 +141,13 @@ async def test_strangers_trades_are_told_apart_by_symbol(tmp_path: Path) -> None
             await rig.desk._reports.take_fill(BrokerFill("by hand", "1", symbol, Side.BUY, fill))
         told = [body["unknown_fill"]["symbol"] for body in rig.bodies(Kind.ANOMALY)]
         assert told == [SYMBOL, "ETHUSDT"]
+
+
+async def test_a_journal_is_of_one_broker(tmp_path: Path) -> None:
+    """Another one knows none of its orders: asked for what is in doubt, it would prove that nothing was placed."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+    broker = FaultyBroker(PaperBroker(tmp_path / "another.sqlite", clock=now), name="another")
+    with Journal(tmp_path / "orders.sqlite") as journal, pytest.raises(ConfigurationError, match="traded at faulty"):
+        OrderDesk(journal, broker, account="paper", limits=LIMITS, market=market_at(), clock=now)  # type: ignore[arg-type]
+    await broker.close()
