@@ -34,7 +34,7 @@ WORDS: dict[str, Word] = {
     "sharpe": Word(
         "Sharpe",
         "ratio",
-        "Mean return of a bar over its standard deviation, annualised; n/a where nothing was ever held.",
+        "Mean return of a bar over its standard deviation, annualised; n/a where nothing was held, or all was lost.",
     ),
     "max_drawdown": Word("Max drawdown", "percent", "Deepest fall of the account below its highest point so far."),
     "annual_return": Word("Annual return", "percent", "The growth a year that compounds to the total return."),

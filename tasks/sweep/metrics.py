@@ -7,10 +7,19 @@ import math
 import numpy as np
 import polars as pl
 
+#: A drawdown from here on is that of an account that was lost. What it would owe afterwards, and gain again, is a
+#: multiple of nearly nothing: no ratio can be made of it.
+RUIN = -1 + 1e-9
+
+
+def is_lost(returns: np.ndarray) -> bool:
+    """Return whether an account with these returns was lost: it had nothing left, or owed something."""
+    return bool((returns <= RUIN).any())
+
 
 def sharpe_ratio(returns: np.ndarray, periods_per_year: float) -> float:
-    """Return the annualised Sharpe ratio (no risk-free rate, ddof 1); NaN where nothing varies."""
-    if len(returns) < 2 or np.ptp(returns) == 0:
+    """Return the annualised Sharpe ratio (no risk-free rate, ddof 1); NaN where nothing varies or all was lost."""
+    if len(returns) < 2 or np.ptp(returns) == 0 or is_lost(returns):
         return math.nan
     return float(returns.mean() / returns.std(ddof=1) * math.sqrt(periods_per_year))
 

@@ -20,7 +20,7 @@ from tasks.sweep.windows import Window, WindowPlan
 #: Equal parts of the sample that the probability of backtest overfitting is estimated from: 252 splits in halves.
 BLOCKS = 10
 #: Changes whenever the engine's arithmetic does, so that no older checkpoint is mixed into a newer sweep.
-ENGINE_VERSION = 4
+ENGINE_VERSION = 5
 
 
 @dataclass(frozen=True)

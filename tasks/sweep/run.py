@@ -20,6 +20,7 @@ from vectorbt.returns import dispatch as returns_of
 from tasks.sweep.costs import Costs
 from tasks.sweep.events import follow_signals
 from tasks.sweep.market import SweepBars
+from tasks.sweep.metrics import RUIN
 
 _ENGINE = "rust"
 # vectorbt.portfolio.enums: OppositeEntryMode.Reverse, StopEntryPrice.FillPrice, StopExitPrice.StopMarket, SizeType
@@ -193,6 +194,7 @@ def account(orders: np.ndarray, bars: SweepBars, costs: Costs, segment: slice, c
     figures[:, 0] = values[-1] / costs.initial_cash - 1
     figures[:, 1] = _sharpe(changes, bars.periods_per_year)
     figures[:, 2] = np.minimum(returns_of.max_drawdown(changes, engine=_ENGINE), 0.0)
+    figures[~(figures[:, 2] > RUIN), 1] = np.nan
     figures[:, 3] = np.bincount(trades["col"], minlength=columns)
     wins = np.bincount(trades["col"], weights=trades["pnl"] > 0, minlength=columns)
     figures[:, 4] = np.divide(wins, figures[:, 3], out=np.full(columns, np.nan), where=figures[:, 3] > 0)

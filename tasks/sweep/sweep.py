@@ -17,7 +17,7 @@ from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
 from tasks.sweep.fused import CHUNK, Checkpoints, Heard, run_grid
-from tasks.sweep.metrics import compute_metrics
+from tasks.sweep.metrics import RUIN, compute_metrics
 from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
@@ -26,7 +26,7 @@ from tasks.sweep.search import Search
 from tasks.sweep.verdict import Verdict, judge
 from tasks.sweep.windows import WindowPlan
 
-_SHARPE = FIGURES.index("sharpe")
+_SHARPE, _DRAWDOWN = FIGURES.index("sharpe"), FIGURES.index("max_drawdown")
 
 
 def run_sweep(
@@ -213,7 +213,9 @@ def _further(
     """Return what else is known about the choice: overfitting, plateau, and luck of the same turnover."""
     blocks = figures[:, len(figures[0]) - len(question.blocks) :]
     counts = np.array([block.stop - block.start for block in question.blocks], dtype=np.float64)
-    told = blocks[:, :, -2], blocks[:, :, -1], counts
+    # A block in which an account was lost counts as that one loss: what it owes and gains afterwards is no evidence.
+    lost = ~(blocks[:, :, _DRAWDOWN] > RUIN)
+    told = np.where(lost, -1.0, blocks[:, :, -2]), np.where(lost, 1.0, blocks[:, :, -1]), counts
     paths = combinatorial_sharpes(*told) * question.bars.periods_per_year**0.5
     return {
         "overfitting_probability": overfitting_probability(*told),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.sweep.metrics import is_lost
 from tasks.sweep.statistics import (
     Moments,
     deflated_sharpe,
@@ -65,7 +66,7 @@ def judge(
         overfitting: Probability of backtest overfitting, NaN where it could not be estimated (then it does not judge).
         further: More figures for the details, which do not judge.
     """
-    inside, outside = moments(in_sample), moments(out_of_sample)
+    inside, outside = _moments(in_sample), _moments(out_of_sample)
     # Skill-less ratios spread by 1/bars. What spreads wider differs for other reasons than luck (costs, mostly), and
     # would only make the bar so high that nothing ever passes; docs/verdict.md.
     known = trial_sharpes[np.isfinite(trial_sharpes)]
@@ -88,8 +89,17 @@ def judge(
         "overfitting_probability": overfitting,
         **(further or {}),
     }
-    failures = _failures(inside, outside, details, trades)
+    failures = [
+        f"the whole account was lost {where}"
+        for where, returns in (("in sample", in_sample), ("out of sample", out_of_sample))
+        if is_lost(returns)
+    ] or _failures(inside, outside, details, trades)
     return Verdict(_sentence(failures, details), not failures, details)
+
+
+def _moments(returns: np.ndarray) -> Moments:
+    """Return the moments, undefined where the account was lost."""
+    return Moments(len(returns), math.nan, math.nan, math.nan) if is_lost(returns) else moments(returns)
 
 
 def _failures(inside: Moments, outside: Moments, details: dict, trades: int) -> list[str]:

@@ -23,6 +23,7 @@ from tasks.sweep.fused import plan_chunks, run_grid
 from tasks.sweep.grid import plan_grid
 from tasks.sweep.market import SweepBars, prepare_bars
 from tasks.sweep.question import Question
+from tasks.sweep.sweep import run_sweep
 from tasks.sweep.windows import WindowPlan, plan_windows
 from tests.sweep.reference import by_definition, trade_bar_by_bar
 
@@ -201,6 +202,19 @@ def test_the_engines_agree_about_a_volatility_target(bars, direction) -> None:
     assert (figures[:, 0, 3] > 5).all()
     with pytest.raises(ValueError, match="a reversal is one order"):
         Costs(direction="both", fraction=0.5)
+
+
+def test_a_lost_account_is_never_the_best(bars) -> None:
+    """A short that owes more than it had, and is rich again a bar later, has no ratio and is chosen by nobody."""
+    frame, spike = bars(600), pl.when(pl.int_range(600) == 150).then(3.0).otherwise(1.0)
+    spiked = frame.with_columns(high=pl.col("high") * spike, close=pl.col("close") * spike)
+    result = run_sweep(spiked, symbol="AB", interval="1m", strategy="ma_crossover", costs=Costs(direction="short"))
+    traded = result.grid.filter(pl.col("is_trades") > 0)
+    lost = pl.col("is_max_drawdown") <= -1
+    assert traded.filter(lost).height > 0
+    assert traded.filter(lost)["is_sharpe"].is_nan().all()
+    assert not traded.filter(~lost)["is_sharpe"].is_nan().any()
+    assert (result.windows["is_max_drawdown"] > -1).all()
 
 
 @pytest.mark.parametrize("direction", ["short", "both"])

@@ -22,11 +22,11 @@ def verdict_on(in_sample: np.ndarray, out_of_sample: np.ndarray, sharpes: np.nda
 def choose_the_best(seed: int, edge: float = 0.0, trials: int = 1_000, bars: int = 100) -> Verdict:
     """Make `trials` return series, the first with an edge (in deviations a bar), choose in sample, and judge."""
     rng = np.random.default_rng(seed)
-    inside = rng.standard_normal((trials, bars), dtype=np.float32)
-    inside[0] += edge
+    inside = 0.01 * rng.standard_normal((trials, bars), dtype=np.float32)
+    inside[0] += 0.01 * edge
     sharpes = inside.mean(axis=1) / inside.std(axis=1, ddof=1)
     best = int(np.argmax(sharpes))
-    outside = rng.standard_normal(bars) + (edge if best == 0 else 0.0)
+    outside = 0.01 * (rng.standard_normal(bars) + (edge if best == 0 else 0.0))
     return verdict_on(inside[best].astype(np.float64), outside, sharpes.astype(np.float64))
 
 
@@ -84,6 +84,21 @@ def test_losing_and_short_records_are_told_apart() -> None:
     assert "(Sharpe −" in losing.sentence
     assert re.search(r"would need \d{1,3}(,\d{3})+ bars", short.sentence)
     assert short.details["minimum_track_record_bars"] > 250
+
+
+def test_an_account_that_was_lost_never_passes() -> None:
+    """A short that loses more than all and then comes back has the best of ratios, and no account any more."""
+    rng = np.random.default_rng(4)
+    good = rng.normal(0.003, 0.01, 250)
+    ruined = good.copy()
+    ruined[100:102] = -1.2, 9.0
+    assert ruined.mean() / ruined.std() > 0.04
+    assert verdict_on(good, good, np.zeros(3)).passed
+    for inside, outside, words in ((good, ruined, "out of sample"), (ruined, good, "in sample")):
+        found = verdict_on(inside, outside, np.zeros(3))
+        assert found.sentence.startswith(f"Nothing survives: the whole account was lost {words}")
+        assert not found.passed
+    assert math.isnan(verdict_on(good, ruined, np.zeros(3)).details["out_of_sample_sharpe"])
 
 
 def test_what_never_trades_never_passes() -> None:

@@ -18,8 +18,8 @@ from numba import boolean, float64, int64, njit, types
 from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, SIGNATURE
 from tasks.sweep.engine.state import Account, Curve, Market, Rules
 
-#: Slippage never takes more than this share of a price; a smaller quantity than `_DUST` is none, as in VectorBT.
-_MOST_SLIPPAGE, _DUST = 0.5, 1e-12
+#: Most slippage, a share of a price; a smaller quantity than `_DUST` is none, as in VectorBT; `_RUIN` as `metrics.RUIN`.
+_MOST_SLIPPAGE, _DUST, _RUIN = 0.5, 1e-12, -1 + 1e-9
 
 _rows = types.Array(float64, 2, "C")
 _flags = types.Array(boolean, 1, "C")
@@ -344,9 +344,9 @@ def _summarise(
     total, squares = curve.total, curve.squares
     variance = (squares - total * total / count) / (count - 1)
     out[0] = curve.value / cash - 1
-    out[1] = total / count / np.sqrt(variance) if variance > 0 else np.nan
     lost = np.isnan(curve.growth)  # an account that was at exactly nothing and then owed: no drawdown is defined
     out[2] = np.nan if lost else min(curve.worst, curve.trough / curve.peak - 1)
+    out[1] = total / count / np.sqrt(variance) if variance > 0 and out[2] > _RUIN else np.nan
     out[3] = account.trades
     out[4] = account.wins / account.trades if account.trades > 0 else np.nan
     out[5], out[6] = total, squares
