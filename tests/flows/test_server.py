@@ -58,7 +58,7 @@ def test_every_schedule_makes_runs(deployed: str) -> None:
             known = [deployments[run.deployment_id] for run in runs if run.deployment_id in deployments]
             return {f"{flows[item.flow_id]}/{item.name}" for item in known}
 
-    deadline, found = time.monotonic() + 90, set[str]()
+    deadline, found = time.monotonic() + 180, set[str]()
     while not wanted <= found and time.monotonic() < deadline:
         found = asyncio.run(scheduled())
     assert wanted <= found
