@@ -18,7 +18,7 @@ from numba import boolean, float64, int64, njit, types
 from tasks.strategies.strategy import CLOSE, HIGH, LOW, OPEN, SIGNATURE
 from tasks.sweep.engine.state import Account, Curve, Market, Rules
 
-#: Most slippage, a share of a price; a smaller quantity than `_DUST` is none, as in VectorBT; `_RUIN` as `metrics.RUIN`.
+#: Most slippage, a share of a price; smaller quantities than `_DUST` are none, as in VectorBT; as `metrics.RUIN`.
 _MOST_SLIPPAGE, _DUST, _RUIN = 0.5, 1e-12, -1 + 1e-9
 
 _rows = types.Array(float64, 2, "C")
