@@ -12,6 +12,8 @@ from lake.timeline import interval as interval_named
 
 #: Seconds after a bar's close when it is asked for.
 FOLLOW_AFTER_S = 5.0
+#: Seconds until a bar is asked for again that the vendor had not yet: doubled while it is late.
+_AGAIN_S, _LONGEST_S = 5.0, 80.0
 #: How often the clock is looked at while a close is waited for: it may be set, or this machine stand still.
 _LOOK_S = 1.0
 
@@ -56,3 +58,31 @@ class Bars:
         while (left := (closes - self._now()).total_seconds() + FOLLOW_AFTER_S) > 0:  # noqa: ASYNC110  (a clock has no event)
             await asyncio.sleep(min(left / self._speed, _LOOK_S))
         return await asyncio.to_thread(lambda: [one for one in self._calendars if self.has(one, opened)])
+
+
+class Late:
+    """Symbols whose newest bar did not come, although it was traded in: it is asked for again.
+
+    Args:
+        ask: Asks for the bars of symbols.
+        speed: How fast the market's time goes by.
+    """
+
+    def __init__(self, ask: Callable[[list[str]], None], speed: float = 1.0) -> None:
+        self._ask, self._speed = ask, speed
+        self._waits: dict[str, float] = {}
+        self._asked: set[str] = set()
+
+    def look(self, symbol: str, *, missing: bool) -> None:
+        """Take note whether a symbol's bar is missing, and ask for it again in a while if so."""
+        if not missing:
+            self._waits.pop(symbol, None)
+        elif symbol not in self._asked:
+            wait_s = self._waits.get(symbol, _AGAIN_S)
+            self._waits[symbol] = min(2 * wait_s, _LONGEST_S)
+            self._asked.add(symbol)
+            asyncio.get_running_loop().call_later(wait_s / self._speed, self._again, symbol)
+
+    def _again(self, symbol: str) -> None:
+        self._asked.discard(symbol)
+        self._ask([symbol])

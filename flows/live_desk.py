@@ -14,7 +14,7 @@ import structlog
 
 from flows.live_account import Account
 from flows.live_alerts import AlertSender
-from flows.live_bars import Bars
+from flows.live_bars import Bars, Late
 from flows.live_clock import LiveClock
 from flows.live_limits import read_limits
 from flows.live_market import TradedDesk
@@ -115,6 +115,7 @@ class LiveDesk:
         )
         self._history = 0
         self._refill = Refill(self._fill, self._filled)
+        self._late = Late(self._refill.follow, vendor.speed)
         self._service = StreamService(
             self._session,
             vendor.endpoint,
@@ -220,7 +221,7 @@ class LiveDesk:
         if symbol in self._torn:
             await self._mend(symbol)
         written = await self._vendor.fill_bars(self._lake, symbol, self._interval, least=self._history)
-        await self.trading.filled(symbol)
+        self._late.look(symbol, missing=await self.trading.filled(symbol))
         return written
 
     async def _mend(self, symbol: str) -> None:

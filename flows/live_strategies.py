@@ -145,6 +145,12 @@ class Strategies:
                 await self._hand(symbol, run, bars)
         self._seen[symbol] = end  # also where the vendor has no bar: nobody traded, and that is no silence
 
+    def misses(self, symbol: str) -> bool:
+        """Return whether a bar that has closed did not come, although the stream saw somebody trade in it."""
+        run, first = self._runs.get(symbol), self._traded.get(symbol)
+        closed = self._step.closed_end(self._market_now())
+        return run is not None and first is not None and run.next_open <= first < closed
+
     def stop(self) -> None:
         """Propose nothing more."""
         self._stopping = True

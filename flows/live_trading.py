@@ -175,10 +175,12 @@ class LiveTrading:
             self._asked = reason
             self.desk.halt(reason)
 
-    async def filled(self, symbol: str) -> None:
-        """Hand what was stored of a symbol to its strategy."""
-        if self.strategies is not None:
-            await self.strategies.take(symbol)
+    async def filled(self, symbol: str) -> bool:
+        """Hand what was stored of a symbol to its strategy; return whether a bar that it waits for is late."""
+        if self.strategies is None:
+            return False
+        await self.strategies.take(symbol)
+        return self.strategies.misses(symbol)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Trade until `stop` is set; then take no more signals, cancel entries, resolve doubts, and say so."""

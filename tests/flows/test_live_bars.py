@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.live_bars import Bars
+from flows.live_bars import Bars, Late
 
 MONDAY = datetime(2026, 1, 12, tzinfo=UTC)
 SYMBOLS = ["BTCUSDT", "NVDA.US", "600519.SH"]
@@ -53,3 +54,25 @@ async def test_a_close_that_a_standstill_hid_is_noticed_at_once(monkeypatch: pyt
     monkeypatch.setattr("flows.live_bars._LOOK_S", 0.01)
     clock = Leaping(MONDAY, MONDAY + timedelta(minutes=61))
     assert await asyncio.wait_for(Bars(["BTCUSDT"], "1h", now=clock).closed(), 5.0) == ["BTCUSDT"]
+
+
+async def test_a_late_bar_is_asked_for_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while, then after twice as long, once at a time; anew for the next bar that is late."""
+    waits: list[float] = []
+    asked: list[str] = []
+    late = Late(lambda symbols: asked.extend(symbols), speed=2.0)
+
+    def at_once(wait_s: float, call: Callable[[str], None], symbol: str) -> None:
+        waits.append(wait_s)
+        calls.append(lambda: call(symbol))
+
+    calls: list[Callable[[], None]] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", at_once)
+    for _ in range(3):
+        late.look("BTCUSDT", missing=True)
+        late.look("BTCUSDT", missing=True)
+        calls.pop()()
+    late.look("BTCUSDT", missing=False)
+    late.look("BTCUSDT", missing=True)
+    assert waits == [2.5, 5.0, 10.0, 2.5]
+    assert asked == ["BTCUSDT"] * 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -18,9 +18,10 @@ from pydantic import SecretStr
 from flows.live_clock import LiveClock
 from flows.live_desk import LiveDesk
 from flows.live_plan import TradingPlan
+from flows.live_vendor import LiveVendor
 from flows.trading_proposal import Proposal
 from lake.store import Lake
-from lake.timeline import from_ms
+from lake.timeline import INTERVALS, from_ms
 from tasks.errors import ConfigurationError
 from tasks.journal.journal import Journal
 from tasks.orders.account import TradingState
@@ -122,6 +123,30 @@ async def test_a_gap_that_ends_during_a_refill_is_refilled_too(tmp_path: Path, m
         for _ in range(3):
             await desk._fill("BTCUSDT")
         assert asked == ["BTCUSDT", "BTCUSDT"]
+
+
+async def test_a_bar_that_comes_late_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vendor that has each bar only when asked twice costs no signal: who saw it traded asks again.
+
+    Otherwise every bar would come with the one after it, and whatever it says would be history.
+    """
+    fill, asked = LiveVendor.fill_bars, set[tuple[str, datetime]]()
+
+    async def late(vendor: LiveVendor, lake: Lake, symbol: str, interval: str, **more: Any) -> int:
+        bar = symbol, INTERVALS[interval].closed_end(vendor.now())
+        if bar not in asked and len(lake.symbols(interval)) == 2:
+            asked.add(bar)
+            return 0
+        return await fill(vendor, lake, symbol, interval, **more)
+
+    monkeypatch.setattr(LiveVendor, "fill_bars", late)
+    plan = TradingPlan(strategy="ma_crossover", strategy_params={"fast": 1, "slow": 2})
+    async with live_side(tmp_path, plan) as (desk, _, _):
+
+        def told() -> list[tuple[int, int]]:
+            return [(one["bars"], one["late"]) for one in desk.snapshot()["trading"]["strategies"]]
+
+        await until(lambda: [bars > 0 for bars, _ in told()] == [True, True], lambda: f"bars come, {told()}")
 
 
 async def test_alarms_of_the_connection_reach_a_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
