@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from tasks.sweep.market import SweepBars
-from tasks.sweep.metrics import drawdowns
+from tasks.sweep.metrics import chained, drawdowns
 from tasks.sweep.result import EQUITY, TRADES
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def stitch(spans: list[Span], bars: SweepBars, initial_cash: float) -> tuple[pl.
     curves = []
     for sample in ("in", "out"):
         parts = [span for span in spans if span.sample == sample]
-        equity = np.cumprod(1 + np.concatenate([span.simulated.returns[:, 0] for span in parts]))
+        equity = np.cumprod(1 + chained(span.simulated.returns[:, 0] for span in parts))
         curves.append(
             pl.DataFrame(
                 {

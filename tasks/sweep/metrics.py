@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,14 @@ RUIN = -1 + 1e-9
 def is_lost(returns: np.ndarray) -> bool:
     """Return whether an account with these returns was lost: it had nothing left, or owed something."""
     return bool((returns <= RUIN).any())
+
+
+def chained(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the returns of several spans one after another; after the loss of the account nothing comes."""
+    returns = np.concatenate(list(parts))
+    lost = np.flatnonzero(returns <= RUIN)
+    returns[lost[0] + 1 if lost.size else len(returns) :] = 0.0
+    return returns
 
 
 def sharpe_ratio(returns: np.ndarray, periods_per_year: float) -> float:

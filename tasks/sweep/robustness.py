@@ -10,7 +10,7 @@ import polars as pl
 
 from tasks.sweep import chance, engine, run
 from tasks.sweep.curves import Span
-from tasks.sweep.metrics import drawdowns, sharpe_ratio
+from tasks.sweep.metrics import chained, drawdowns, sharpe_ratio
 from tasks.sweep.overfitting import neighbours
 from tasks.sweep.question import Question
 from tasks.sweep.result import FIGURES
@@ -34,7 +34,7 @@ def cost_sensitivity(question: Question, chosen: Sequence[int]) -> pl.DataFrame:
             run.simulate(question.bars, entries[[picks.index(index)]], exits[[picks.index(index)]], costs, segment)
             for index, segment in zip(chosen, question.tests, strict=True)
         ]
-        returns = np.concatenate([span.returns[:, 0] for span in spans])
+        returns = chained(span.returns[:, 0] for span in spans)
         equity = np.cumprod(1 + returns)
         rows.append(
             {
@@ -70,7 +70,7 @@ def monte_carlo(
     neighbouring parameters, ``noise`` moves every price a little and trades the winner again.
     """
     outside = [span for span in spans if span.sample == "out"]
-    returns = np.concatenate([span.simulated.returns[:, 0] for span in outside])
+    returns = chained(span.simulated.returns[:, 0] for span in outside)
     bands, fan = chance.bootstrap_figures(returns, question.bars.periods_per_year, rng)
     traded = np.concatenate([span.simulated.trades["return"] for span in outside])
     near = neighbours(question.grid.frame(), winner)

@@ -17,7 +17,7 @@ from tasks.sweep.certify import certify
 from tasks.sweep.costs import Costs
 from tasks.sweep.curves import Span, stitch
 from tasks.sweep.fused import CHUNK, Checkpoints, Heard, run_grid
-from tasks.sweep.metrics import RUIN, compute_metrics
+from tasks.sweep.metrics import RUIN, chained, compute_metrics
 from tasks.sweep.overfitting import combinatorial_sharpes, overfitting_probability, plateau_score
 from tasks.sweep.question import Question, trial_key
 from tasks.sweep.result import FIGURES, SweepResult
@@ -198,7 +198,7 @@ def _headline(spans: list[Span], trades: pl.DataFrame, question: Question) -> di
     outside = [span for span in spans if span.sample == "out"]
     bars = [len(span.simulated.returns) for span in outside]
     return compute_metrics(
-        np.concatenate([span.simulated.returns[:, 0] for span in outside]),
+        chained(span.simulated.returns[:, 0] for span in outside),
         trades.filter(pl.col("sample") == "out"),
         exposure=float(np.average([span.simulated.exposure[0] for span in outside], weights=bars)),
         initial_cash=question.costs.initial_cash,
@@ -235,7 +235,7 @@ def _judge(
 ) -> Verdict:
     return judge(
         spans[0].simulated.returns[:, 0],
-        np.concatenate([span.simulated.returns[:, 0] for span in spans if span.sample == "out"]),
+        chained(span.simulated.returns[:, 0] for span in spans if span.sample == "out"),
         np.array(list(trials.values())),
         trades=int(metrics["trades"]),
         total_return=metrics["total_return"],

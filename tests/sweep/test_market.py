@@ -12,7 +12,7 @@ from lake.calendar import TradingCalendar
 from tasks.errors import InputError
 from tasks.sweep.ask import ask_about
 from tasks.sweep.market import find_tradable, prepare_bars
-from tasks.sweep.metrics import annual_return, drawdowns, sharpe_ratio, sortino_ratio
+from tasks.sweep.metrics import annual_return, chained, drawdowns, sharpe_ratio, sortino_ratio
 from tasks.sweep.request import SweepRequest
 from tasks.sweep.windows import WindowPlan
 
@@ -85,6 +85,13 @@ def test_ratios_of_returns_that_never_vary_are_nan() -> None:
 def test_drawdown_starts_from_the_initial_capital() -> None:
     """A first losing bar is already a drawdown."""
     assert drawdowns(np.array([0.9, 1.2, 0.6])).tolist() == pytest.approx([-0.1, 0.0, -0.5])
+
+
+def test_what_was_lost_stays_lost() -> None:
+    """Windows after the loss of the account have nothing to trade with: the curve ends at what is owed."""
+    parts = [np.array([0.1, -1.2, 3.0]), np.array([0.5, -2.0])]
+    assert chained(parts).tolist() == [0.1, -1.2, 0.0, 0.0, 0.0]
+    assert chained([np.array([0.1]), np.array([-0.99])]).tolist() == [0.1, -0.99]
 
 
 def test_annual_return_compounds() -> None:
