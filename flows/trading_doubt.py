@@ -12,13 +12,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from time import perf_counter
+from time import monotonic_ns, perf_counter
 
 from flows.trading_account import LEFT_BEHIND, is_sending
 from flows.trading_core import Adopt, Core, Doubt, Priority, event, log
 from tasks.broker.port import BrokerOrder, DefiniteRejection, NotSentError, Recorded
 from tasks.errors import ProtocolError, TransientError
-from tasks.journal.entries import Entry, Kind
+from tasks.journal.entries import Entry, Kind, Line
 from tasks.orders.guarantees import Step, next_step
 from tasks.orders.lifecycle import Applied
 from tasks.orders.order import UNCERTAIN, Order, OrderRequest, Pending, Status
@@ -148,20 +148,30 @@ class Doubts:
             self.ask(applied.order)
 
     def _recalled(self, identifier: str) -> Doubt:
-        sent: list[datetime] = []
-        decided_at, refused, zone = None, "", self._core.clock().tzinfo
+        sent: list[Line] = []
+        decided_at, refused = None, ""
         for line in self._core.journal.lines(identifier):
             if is_sending(line):
-                sent.append(datetime.fromtimestamp(line.wall_ns / 1e9, zone))
+                sent.append(line)
             elif line.kind == Kind.REPLY and "refused_again" in line.body():
                 sent, refused = sent[:-1], line.body()["refused_again"]
             elif line.kind == Kind.SIGNAL:
                 decided_at = datetime.fromisoformat(line.body()["decided_at"])
-        now, now_s = self._core.clock(), self._core.steady()
-        # A request that seems to come from the future was sent before now all the same: the clock was set back.
-        sent_s = [now_s - max((now - moment).total_seconds(), 0.0) for moment in sent]
+        sent_s = [self._core.steady() - self._age_s(line) for line in sent]
         before_s = sent_s[-2] if len(sent_s) > 1 else None
-        return Doubt(sent_s[-1], decided_at or sent[-1], before_s=before_s, refused=refused)
+        decided_at = decided_at or datetime.fromtimestamp(sent[-1].wall_ns / 1e9, self._core.clock().tzinfo)
+        return Doubt(sent_s[-1], decided_at, before_s=before_s, refused=refused)
+
+    def _age_s(self, line: Line) -> float:
+        """Return how long ago an earlier process wrote a line.
+
+        The wall clock may have been set since. The monotonic one ran on, or began anew with the machine and shows too
+        little, which only prolongs a doubt; what the broker may have forgotten is for the wall clock to say.
+        """
+        by_wall = max(self._core.clock().timestamp() - line.wall_ns / 1e9, 0.0)  # else it was set back
+        ran_s = (monotonic_ns() - line.mono_ns) / 1e9
+        is_known = ran_s >= 0 and by_wall < self._core.broker.profile.retention_s
+        return min(by_wall, ran_s) if is_known else by_wall
 
     async def _recorded(self, request: OrderRequest, doubt: Doubt, durable: Awaitable[None] | None) -> None:
         """Return once an order may leave. What it may take to have an effect counts from there."""

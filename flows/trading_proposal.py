@@ -90,12 +90,14 @@ class Proposal(Struct, frozen=True):
 
     def judged(self, verdict: Verdict, request: OrderRequest, book: Book) -> Verdict:
         """Return risk's verdict, with what the proposal itself forbids where risk lets it pass."""
+        if not verdict.passed:
+            return verdict
         refused, reason = "", ""
         if self.objection:
             refused, reason = BOOK_GATE, self.objection
         elif self.closes and not reduces(request, book):
             refused, reason = "closes_only", "expected a position left to close, found less or none"
-        if not (verdict.passed and refused):
+        if not refused:
             return verdict
         return Verdict(passed=False, refused_by=refused, reason=reason, checked=(*verdict.checked, refused))
 

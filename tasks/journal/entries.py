@@ -56,7 +56,7 @@ class Line(msgspec.Struct, frozen=True):
         seq: Counts from 1 without a gap.
         epoch: Which start of the process wrote it.
         wall_ns: When, by the wall clock, nanoseconds since the epoch.
-        mono_ns: The same by the monotonic clock, comparable within one epoch.
+        mono_ns: The same by the monotonic clock, comparable for as long as the machine runs.
         client_order_id: The order it belongs to, empty for none.
         kind: What it is about.
         payload: The body as JSON.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from msgspec import structs
@@ -151,3 +152,34 @@ async def test_a_journal_is_of_one_broker(tmp_path: Path) -> None:
     with Journal(tmp_path / "orders.sqlite") as journal, pytest.raises(ConfigurationError, match="traded at faulty"):
         OrderDesk(journal, broker, account="paper", limits=LIMITS, market=market_at(), clock=now)  # type: ignore[arg-type]
     await broker.close()
+
+
+@pytest.mark.parametrize(("retention_s", "aged"), [(float("inf"), False), (600.0, True)])
+async def test_a_clock_put_forward_beside_a_crash_makes_no_request_older(
+    tmp_path: Path, retention_s: float, aged: bool
+) -> None:
+    """It is as old as the clock says that nobody sets; what a broker may have forgotten is still by the other."""
+    request = proposal(limit=99).request("paper")
+    name = request.client_order_id
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        journal.commit_now([Entry(Kind.CREATED, name, request), event(name, Happening.SUBMIT_INTENDED)])
+
+    def slow(broker: FaultyBroker) -> None:
+        broker.profile = IdempotencyProfile(IdempotencyClass.B, 300.0, lag_s=0.0, retention_s=retention_s)
+        broker.down = True
+
+    async with trading(tmp_path, prepare=slow, clock=lambda: now() + timedelta(hours=1)) as rig:
+        await rig.until(lambda: name in rig.desk.doubts, "it is recalled")
+        age_s = monotonic() - rig.desk._core.doubts[name].sent_s
+        assert (age_s > 3000) is aged
+        rig.desk._core.doubts.clear()  # nothing of it is waited for at the stop
+
+
+async def test_a_figure_beyond_arithmetic_that_closes_is_denied(tmp_path: Path) -> None:
+    """What risk cannot reckon with is not reckoned with again to see whether it closes."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        await rig.until_status(rig.desk.propose(proposal()), Status.FILLED)
+        absurd = structs.replace(proposal(2, Side.SELL, quantity="9" * 40 + "E+999960"), closes=True)
+        await rig.until_status(rig.desk.propose(absurd), Status.DENIED)
+        await rig.until_status(rig.desk.propose(proposal(3)), Status.FILLED)
