@@ -124,7 +124,8 @@ def compare(run_ids: list[str], *, root: str | None = None) -> None:
     from tasks.report.task import write_comparison
 
     settings = load()
-    print(write_comparison.fn(root or settings.lake_root, run_ids, str(settings.report_dir)))
+    lake_root = settings.lake_root if root is None else root
+    print(write_comparison.fn(lake_root, run_ids, str(settings.report_dir)))
 
 
 report = App(name="report", help="The page of a finished sweep.")
@@ -147,8 +148,9 @@ def open_report(run_id: str | None = None, *, browser: bool = True, root: str | 
     from tasks.sweep.store import newest_run
 
     settings = load()
-    lake_root = root or settings.lake_root
-    page = write_report.fn(lake_root, run_id or newest_run(_lake(lake_root)), str(settings.report_dir))
+    lake_root = settings.lake_root if root is None else root
+    run_id = newest_run(_lake(lake_root)) if run_id is None else run_id
+    page = write_report.fn(lake_root, run_id, str(settings.report_dir))
     print(page)
     if browser and not webbrowser.open(Path(page).resolve().as_uri()):
         print("no browser found on this machine; open the page above in one", file=sys.stderr)
@@ -282,7 +284,7 @@ def _lake(root: str | None) -> Lake:
     from flows.settings import load
     from lake.store import Lake
 
-    return Lake(root or load().lake_root)
+    return Lake(load().lake_root if root is None else root)
 
 
 def command(name: str) -> Callable[..., Any]:

@@ -71,7 +71,13 @@ def parse_hot(value: bytes, *, where: str) -> pl.DataFrame:
 def _server(url: str) -> Iterator[redis.Redis]:
     """Connect; no error quotes the address, which may hold a password."""
     try:
-        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as server:
+        client = redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
+    except ValueError:  # its message quotes what it took for the port, which may be the rest of a password
+        raise InputError(
+            "redis: expected an address like redis://:password@host:6379/0, found another; write / in a password as %2F"
+        ) from None
+    try:
+        with client as server:
             yield server
     except (redis.RedisError, OSError) as error:
         raise TransientError(

@@ -27,6 +27,8 @@ def run(lake: Tables, query: str) -> pl.DataFrame:
         InputError: The query cannot be run; DuckDB's message, and the views there are.
         DataError: A file of the lake is gone or cut.
     """
+    if not query.strip():
+        raise InputError("sql: expected a query, found none")
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")  # else date_trunc cuts days in the machine's own zone
         views = list[str]()

@@ -42,7 +42,10 @@ class Lake(Tables):
         Raises:
             DataError: Rows outside the range, or null, duplicated or unsorted timestamps. Nothing was written.
             ConflictError: Other writers were first in every attempt. Nothing was written.
+            InputError: The symbol has no name.
         """
+        if not symbol.strip():
+            raise InputError(f"symbol: expected a name, found {symbol!r}")
         bars = checked(bars, *checked_range(start, end))
         receipt = self.transact(
             table_name(interval),

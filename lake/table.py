@@ -131,6 +131,8 @@ class Table:
         handle = self._refresh()
         if handle is None:
             raise InputError(f"lake: expected a table at {self.location.uri}, found none; write to it first")
+        if version is not None and version < 0:
+            raise InputError(f"lake: expected a version of 0 or more, found {version}")
         if version is not None and version != handle.version():
             return self._old(version)
         if self._snapshot is None or self._snapshot.version != handle.version():

@@ -139,6 +139,8 @@ def as_frame(table: pa.Table) -> pl.DataFrame:
 
 def _read(source: Path) -> pl.DataFrame:
     kind = _kind(source)
+    if source.is_dir():
+        raise InputError(f"import: expected a file at {source}, found a folder")
     try:
         return pl.read_csv(source, infer_schema_length=None) if kind == ".csv" else _read_parquet(source)
     except FileNotFoundError:
@@ -191,7 +193,7 @@ def _times(column: pl.Series, time_zone: str | None) -> pl.Series:
         raise InputError(f"import: expected times as ISO 8601 text, datetimes or whole numbers, found {column.dtype}")
     moments = column.cast(pl.Datetime("us", getattr(column.dtype, "time_zone", None)))
     if isinstance(moments.dtype, pl.Datetime) and moments.dtype.time_zone is None:
-        if time_zone is None:
+        if not time_zone:
             raise InputError('import: expected times that name their zone, found none; give time_zone="UTC" or another')
         moments = _placed(moments, time_zone)
     return moments.dt.convert_time_zone("UTC").cast(TIMESTAMP).alias("timestamp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,3 +88,11 @@ def test_no_error_holds_the_password(bars: pl.DataFrame) -> None:
     with pytest.raises(TransientError) as caught:
         write_hot("redis://:canary@127.0.0.1:1/0", bars, symbol="A", interval="1m")
     assert "canary" not in repr(caught.value)
+
+
+@pytest.mark.parametrize("place", ["redis://:canary/1@127.0.0.1:1/0", "redis://127.0.0.1:canary/0"])
+def test_an_address_of_redis_that_is_none_is_told_without_it(bars: pl.DataFrame, place: str) -> None:
+    """A password with a slash in it reads as a port; the error says what to do and does not quote it."""
+    with pytest.raises(InputError, match=r"redis: expected an address like redis://:password@host:6379/0") as caught:
+        write_hot(place, bars, symbol="A", interval="1m")
+    assert "canary" not in "".join(traceback.format_exception(caught.value))

@@ -61,6 +61,8 @@ def test_klines_is_the_one_bar_table(lake: Lake, make_bars: Callable[..., pl.Dat
 
 def test_a_bad_query_says_why_and_names_the_views(filled: Lake) -> None:
     """DuckDB's message comes with the names one could have meant."""
+    with pytest.raises(InputError, match="expected a query"):
+        filled.sql(" ")
     with pytest.raises(InputError, match="klines_1m"):
         filled.sql("SELECT * FROM klines_1min")
 

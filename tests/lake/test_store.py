@@ -107,6 +107,26 @@ def test_a_file_in_the_place_of_the_lake_is_no_empty_lake(tmp_path: Path, below:
             read()
 
 
+@pytest.mark.parametrize("root", ["", " ", "s3://", "s3:///", "ftp://host/lake", "C://lake"])
+def test_a_place_that_can_be_no_lake_is_refused(root: str) -> None:
+    """An address without a bucket ended the process, one of an unknown kind was an empty lake."""
+    with pytest.raises(InputError, match="lake: expected a folder or an address like s3://bucket/prefix"):
+        Lake(root)
+
+
+def test_bars_have_a_symbol(lake: Lake, make_bars: Maker) -> None:
+    """A partition without a name would be found by nobody."""
+    with pytest.raises(InputError, match="symbol: expected a name, found ''"):
+        write(lake, make_bars(3, START), symbol="")
+
+
+def test_a_version_below_zero_is_refused(lake: Lake, make_bars: Maker) -> None:
+    """It is told as one that is not kept."""
+    write(lake, make_bars(3, START))
+    with pytest.raises(InputError, match="found -1"):
+        lake.read_bars("BTCUSDT", "1m", version=-1)
+
+
 def test_a_version_can_be_read_again(lake: Lake, make_bars: Maker) -> None:
     """Reads and hashes of an older version are those of the day; an unknown version is an error."""
     first = write(lake, make_bars(100))

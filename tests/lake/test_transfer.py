@@ -91,6 +91,21 @@ def test_times_of_any_plain_kind(tmp_path: Path, text: str, zone: str | None) ->
     assert read_bars_file(path, time_zone=zone)["timestamp"].to_list() == [START]
 
 
+def test_a_zone_without_a_name_is_none(tmp_path: Path) -> None:
+    """An empty variable in somebody's script does not make local times UTC."""
+    path = tmp_path / "bars.csv"
+    path.write_text("timestamp,open,high,low,close,volume\n2024-01-01 00:00:00,1,1,1,1,1\n")
+    with pytest.raises(InputError, match="time_zone"):
+        read_bars_file(path, time_zone="")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    """It is told as what it is, not as a damaged file."""
+    (tmp_path / "bars.csv").mkdir()
+    with pytest.raises(InputError, match=r"import: expected a file at .*, found a folder"):
+        read_bars_file(tmp_path / "bars.csv")
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("2024-01-01 00:00:00", "time_zone"), ("12345", "epoch"), ("soon", "ISO")]
 )
