@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,9 @@ from pydantic import ValidationError
 
 from tasks.errors import InputError
 from tasks.strategies.strategy import Indicator, Params, Strategy
+
+#: A combination takes some 2 kB from its model to its figures: with more, a sweep would outgrow a machine.
+MOST_COMBINATIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ def plan_grid(strategy: Strategy, values: Mapping[str, Sequence[Any]] | None = N
         values: Values a parameter; a parameter left out keeps its default. None means the strategy's own grid.
 
     Raises:
-        InputError: An unknown parameter, a value outside its bounds, or no combination left.
+        InputError: An unknown parameter, a value outside its bounds, more combinations than `MOST_COMBINATIONS` (those
+            that conditions forbid included), or none left.
     """
     values = dict(strategy.default_grid if values is None else values)
     unknown = sorted(set(values) - set(strategy.params.model_fields))
@@ -100,6 +105,12 @@ def plan_grid(strategy: Strategy, values: Mapping[str, Sequence[Any]] | None = N
         raise InputError(
             f"grid of {strategy.name}: expected one or more values for {list(strategy.params.model_fields)}, "
             f"found unknown {unknown} in {values}"
+        )
+    count = math.prod(len(axis) for axis in values.values())
+    if count > MOST_COMBINATIONS:
+        raise InputError(
+            f"grid of {strategy.name}: expected at most {MOST_COMBINATIONS:,} combinations, found {count:,}; give "
+            "fewer values a parameter (a random or bayesian search holds the whole grid too)"
         )
     combinations = (dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
     sets = [made for chosen in combinations if (made := _make(strategy, chosen)) is not None]

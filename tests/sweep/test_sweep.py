@@ -253,6 +253,13 @@ def test_a_grid_holds_what_its_model_allows() -> None:
             plan_grid(get("ma_crossover"), values)
 
 
+def test_a_grid_without_end_is_refused_before_it_is_made() -> None:
+    """Values of a few parameters multiply to more than any machine holds; that is said at once, with the number."""
+    values = {"fast": range(1, 2_001), "slow": range(1, 10_001)}
+    with pytest.raises(InputError, match="expected at most 1,000,000 combinations, found 20,000,000"):
+        plan_grid(get("ma_crossover"), values)
+
+
 def test_a_part_of_a_grid_reads_the_same_rows() -> None:
     """Picked combinations keep their parameters and indicators, and hold no row they do not read."""
     grid = plan_grid(get("ma_crossover"), GRID)
