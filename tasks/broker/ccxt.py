@@ -215,13 +215,10 @@ class CcxtBroker:
         """Return every execution of the settings' symbols from `since` on. See `Broker.fills`."""
         start, told = int(since.timestamp() * 1000), []
         for symbol in self._settings.symbols:
-            orders: dict[str, str] = {}
             with self._reading("trades"):
-                for trade in await self._trades(symbol, start):
-                    number = str(trade["order"])
-                    if number not in orders:
-                        orders[number] = self._poller.client_id(number) or await self._client_id(number, symbol)
-                    told.append(read_fill(trade, orders[number]))
+                trades = await self._trades(symbol, start)
+                names = [await self._client_id(str(trade["order"]), symbol) for trade in trades]
+                told += map(read_fill, trades, names)
         return sorted(told, key=lambda one: one.fill.timestamp)
 
     async def account(self) -> Account:
@@ -327,8 +324,12 @@ class CcxtBroker:
 
     async def _client_id(self, broker_order_id: str, symbol: str) -> str:
         """Return our id of an order that a trade names by theirs, empty where it is not ours."""
-        raw = await self._ask("order", partial(self._exchange.fetch_order, broker_order_id, symbol))
-        return str(raw.get("clientOrderId") or "")
+        known = self._poller.client_id(symbol, broker_order_id)
+        if known is None:
+            raw = await self._ask("order", partial(self._exchange.fetch_order, broker_order_id, symbol))
+            known = str(raw.get("clientOrderId") or "")
+            self._poller.name(symbol, broker_order_id, known)
+        return known
 
     async def _trades(self, symbol: str, start: int) -> list[dict[str, Any]]:
         """Return a symbol's trades from a moment on; exchanges cut long lists, the oldest first mostly."""

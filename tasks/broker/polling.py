@@ -55,25 +55,29 @@ class Poller(Background):
         self._poll_s = poll_s
         self._orders: dict[str, BrokerOrder] = {}
         self._missed: Counter[str] = Counter()
-        self._names: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
         self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self._since = clock() - _OVERLAP
 
     def watch(self, order: BrokerOrder) -> None:
         """Report an order where it is news, and follow it until its end."""
         before = self._orders.get(order.client_order_id)
-        self._names[order.broker_order_id] = order.client_order_id
-        if len(self._names) > _REMEMBERED:
-            del self._names[next(iter(self._names))]
+        self.name(order.symbol, order.broker_order_id, order.client_order_id)
         if before is None or (before.status, before.filled_quantity) != (order.status, order.filled_quantity):
             self._feed.publish(order)
         self._forget(order.client_order_id)
         if order.status not in TERMINAL and order.client_order_id:
             self._orders[order.client_order_id] = order
 
-    def client_id(self, broker_order_id: str) -> str | None:
-        """Return our id of an order that was seen, None of any other."""
-        return self._names.get(broker_order_id)
+    def name(self, symbol: str, broker_order_id: str, client_order_id: str) -> None:
+        """Remember our id of an order, empty where it is not ours; exchanges may count each symbol's from 1."""
+        self._names[symbol, broker_order_id] = client_order_id
+        if len(self._names) > _REMEMBERED:
+            del self._names[next(iter(self._names))]
+
+    def client_id(self, symbol: str, broker_order_id: str) -> str | None:
+        """Return our id of an order that was seen, empty where it is not ours, None of any other."""
+        return self._names.get((symbol, broker_order_id))
 
     async def turn(self) -> None:
         """Ask once and report what changed: fills first, so that an end never comes before them."""

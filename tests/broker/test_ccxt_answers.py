@@ -83,6 +83,36 @@ async def test_a_list_of_trades_that_is_cut_is_asked_for_on() -> None:
     assert len(begun) == 4
 
 
+@pytest.mark.parametrize("ours", ["kh1", None])
+async def test_an_order_is_asked_for_its_name_once(ours: str | None) -> None:
+    """Every look lists the day's trades again: a request for each of their orders would use up the rate limit."""
+    asked: list[str] = []
+
+    async def fetch_order(number: str, symbol: str) -> dict[str, Any]:
+        asked.append(number)
+        return {"clientOrderId": ours}
+
+    broker = stub(fetch_my_trades=[RAW | {"order": "7", "price": 100.0}], fetch_order=fetch_order)
+    for _ in range(3):
+        (told,) = await broker.fills(EPOCH)
+        assert told.client_order_id == (ours or "")
+    assert asked == ["7"]
+
+
+async def test_orders_are_told_apart_by_symbol_and_number() -> None:
+    """Binance numbers each symbol's orders anew: a trade is not another symbol's order's because of its number."""
+
+    async def trades(symbol: str, since: int) -> list[dict[str, Any]]:
+        return [RAW | {"order": "7", "symbol": symbol, "price": 100.0}]
+
+    async def fetch_order(number: str, symbol: str) -> dict[str, Any]:
+        return {"clientOrderId": f"kh {symbol}"}
+
+    broker = stub(fetch_my_trades=trades, fetch_order=fetch_order)
+    broker._settings = replace(SETTINGS, symbols=("BTC/USDT", "ETH/USDT"))
+    assert {one.client_order_id for one in await broker.fills(EPOCH)} == {"kh BTC/USDT", "kh ETH/USDT"}
+
+
 async def test_pages_of_fifty_trades_are_all_read() -> None:
     """A page repeats the newest trade of the one before, so that what is new of it is one less than a page."""
     fields = {"order": "7", "symbol": "BTC/USDT", "side": "buy", "price": 100.0, "amount": 1.0}
