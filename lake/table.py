@@ -14,7 +14,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -166,7 +166,7 @@ class Table:
         properties = CommitProperties(
             custom_metadata={
                 _COMMIT_ID: commit_id,
-                _COMMITTED_AT: self._clock().isoformat(),
+                _COMMITTED_AT: self._stamp(base.version).isoformat(),
                 **({STAGED: change.staged} if change.staged else {}),
             },
             max_commit_retries=COMMIT_ATTEMPTS,
@@ -307,6 +307,15 @@ class Table:
         if not self.location.is_local:
             return True
         return self.location.exists(_entry(version + 1)) or not self.location.exists(_entry(version))
+
+    def _stamp(self, base: int) -> datetime:
+        """Return when a commit over `base` is made: the clock's time, but after the commit before it.
+
+        A clock may stand in 1970 after a start without a network, and moments are looked up as in an ordered list.
+        """
+        before = self._commit(base)
+        now = self._clock()
+        return now if before.commit_id is None else max(now, before.at + timedelta(microseconds=1))
 
     def _refresh_to(self, version: int) -> DeltaTable:
         if self._handle is None or self._handle.version() != version:

@@ -78,6 +78,23 @@ def test_old_files_go_and_pinned_versions_stay(lake: Lake, root: Path, make_bars
     assert fresh.content_hash("1m", "BTCUSDT") == contents[max(contents)]
 
 
+def test_a_clock_that_was_wrong_once_reorders_nothing(root: Path, make_bars: Maker) -> None:
+    """A commit made while the clock stood in 1970 is no older than the one before it: earlier moments stay as known."""
+    clock = {"now": datetime.now(UTC) + DAY}
+    lake = Lake(root, clock=lambda: clock["now"])
+    known = []
+    for seed, wrong in enumerate((False, False, False, True, False)):
+        right = clock["now"]
+        clock["now"] = datetime(1970, 1, 2, tzinfo=UTC) if wrong else right
+        lake.write_bars(make_bars(30, START, seed=seed), symbol="BTCUSDT", interval="1m", start=START, end=START + DAY)
+        clock["now"] = right
+        known.append((right, lake.content_hash("1m", "BTCUSDT")))
+        clock["now"] += DAY
+    maintain(lake, keep=timedelta(days=4, hours=1))
+    for moment, content in (*known[1:3], known[4]):
+        assert lake.content_hash("1m", "BTCUSDT", as_of=moment) == content
+
+
 def test_the_time_kept_stays_readable(root: Path, make_bars: Maker) -> None:
     """Any moment within the time kept reads as it was, and what is older is gone."""
     clock = {"now": datetime.now(UTC) + DAY}
