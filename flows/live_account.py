@@ -69,7 +69,8 @@ async def open_account(settings: Settings, plan: TradingPlan, symbols: list[str]
     """Yield the account of a plan that was checked, its journal recovered.
 
     Raises:
-        ConfigurationError: Another process holds it, or the exchange is not one to trade at.
+        ConfigurationError: Another process holds it, the exchange is not one to trade at, or something is held there
+            that is not among the symbols.
         DataError: The journal is not what was written.
     """
     names = spelling(plan, symbols)
@@ -80,11 +81,25 @@ async def open_account(settings: Settings, plan: TradingPlan, symbols: list[str]
     try:
         await asyncio.to_thread(journal.__enter__)  # a long journal takes seconds to check
         try:
+            if plan.exchange:
+                _check_held(journal, plan.account(settings), set(names.values()))
             yield Account(plan.account(settings), broker, journal, plan, names, steps)
         finally:
             await asyncio.to_thread(journal.close)
     finally:
         await broker.close()
+
+
+def _check_held(journal: Journal, account: str, symbols: set[str]) -> None:
+    """Refuse to leave out what is held or works: an exchange is asked for the symbols of the run alone."""
+    held = {symbol for (owner, symbol), quantity in journal.state.positions.items() if owner == account and quantity}
+    working = {order.request.symbol for order in journal.state.orders.values() if not order.is_terminal}
+    missing = sorted((held | working) - symbols)
+    if missing:
+        raise ConfigurationError(
+            f"symbols: expected those with a position or an open order, {' '.join(missing)} among them, found only "
+            f"{' '.join(sorted(symbols))}; trade them too, or close them first"
+        )
 
 
 async def _open_broker(settings: Settings, plan: TradingPlan, symbols: list[str]) -> tuple[Broker, dict[str, Steps]]:

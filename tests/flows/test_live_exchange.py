@@ -22,9 +22,13 @@ from flows.live_vendor import open_live_vendor
 from flows.settings import Settings
 from flows.trading_proposal import Proposal
 from tasks.errors import ConfigurationError
-from tasks.journal.entries import Kind
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
+from tasks.journal.place import journal_path
 from tasks.orders.account import TradingState
-from tasks.orders.order import OrderType, Side, Status, TimeInForce
+from tasks.orders.lifecycle import Event
+from tasks.orders.order import Fill, OrderType, Side, Status, TimeInForce
+from tasks.orders.states import Happening
 from tasks.simulator.clock import MarketClock
 from tasks.simulator.market import generated
 from tasks.simulator.server import Simulator
@@ -137,6 +141,21 @@ async def test_a_live_key_that_may_withdraw_ends_the_start(simulator, tmp_path: 
     answer["enableWithdrawals"] = False
     async with open_account(settings, plan, ["BTCUSDT"]) as account:
         assert account.broker.is_live
+
+
+async def test_what_is_held_is_among_the_symbols(simulator, tmp_path: Path, monkeypatch) -> None:
+    """An exchange is asked for the run's symbols alone: what is held of another would look lost, and halt."""
+    settings = settings_for(simulator, tmp_path)
+    monkeypatch.setattr("tasks.broker.ccxt.open_exchange", binance_at(simulator))
+    request = Proposal("test", "ETH/USDT", Side.BUY, Decimal(1), "then", wall_now()).request("binance-sandbox")
+    name, fill = request.client_order_id, Fill("t", Decimal(100), Decimal(1), Decimal(0), wall_now())
+    with Journal(journal_path(settings.state_dir, "binance-sandbox")) as journal:
+        intended, filled = Event(Happening.SUBMIT_INTENDED), Event(Happening.FILLED_PART, fill=fill)
+        events = (Entry(Kind.EVENT, name, one) for one in (intended, filled))
+        journal.commit_now([Entry(Kind.CREATED, name, request), *events])
+    with pytest.raises(ConfigurationError, match="ETH/USDT among them"):
+        async with open_account(settings, PLAN, ["BTCUSDT"]):
+            pass
 
 
 async def test_an_unknown_market_is_refused_before_the_stream(simulator, tmp_path: Path, monkeypatch) -> None:
