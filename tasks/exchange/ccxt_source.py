@@ -17,7 +17,7 @@ import ccxt.async_support as ccxt
 import polars as pl
 
 from lake.schema import BARS, TIMESTAMP
-from lake.timeline import LATEST_MS, to_ms
+from lake.timeline import LATEST_MS, interval, to_ms
 from tasks.errors import (
     ConfigurationError,
     InputError,
@@ -99,6 +99,8 @@ class CcxtSource:
 
         rows = _frame(await self._sender.send(attempt, where), where)
         inside = rows.filter(pl.col("timestamp").is_between(window.start, window.end, closed="left"))
+        if inside.is_empty() and rows.height >= self.page_bars:
+            _check_history(rows["timestamp"], interval_name, window, now, where)
         return checked_page(inside, symbol=symbol, interval_name=interval_name, window=window, limit=limit, now=now)
 
 
@@ -172,6 +174,21 @@ def _cure(error: ccxt.BaseError, where: str) -> KlinehouseError:
         if isinstance(error, kind):
             return ours(f"{where}: {type(error).__name__}: {advice}")
     return ProtocolError(f"{where}: {type(error).__name__}: an answer that neither ccxt nor we expect")
+
+
+def _check_history(opens: pl.Series, interval_name: str, window: Window, now: datetime, where: str) -> None:
+    """Tell an exchange that serves its newest bars whatever is asked (Kraken) from one that has none of a window.
+
+    Raises:
+        InputError: The answer is a full page of bars after the window, up to the newest.
+    """
+    grid = interval(interval_name)
+    first, last = opens.min(), opens.max()
+    if first >= window.end and grid.next(grid.next(last)) >= grid.closed_end(now):  # type: ignore[arg-type,operator]
+        raise InputError(
+            f"{where}: the exchange keeps its newest {opens.len():,} bars only, from {first:%Y-%m-%dT%H:%M} on; begin "
+            "there, or choose another exchange for what is older"
+        )
 
 
 def _frame(rows: list[list[float | None]], where: str) -> pl.DataFrame:

@@ -11,9 +11,17 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from lake.coverage import Ledger
 from lake.store import Lake
 from lake.timeline import to_ms
-from tasks.errors import ConfigurationError, ProtocolError, RateLimitedError, TransientError, UnknownSymbolError
+from tasks.errors import (
+    ConfigurationError,
+    InputError,
+    ProtocolError,
+    RateLimitedError,
+    TransientError,
+    UnknownSymbolError,
+)
 from tasks.exchange.backfill import backfill_range
 from tasks.exchange.source import SourceSettings, open_source
 from tests.exchange.conftest import END, MINUTE, START, window
@@ -29,6 +37,7 @@ class Exchange:
         status: Status of every answer to a request for klines.
         absent: Minutes after `START` that it has no bar for.
         body: What it says instead of bars, empty for bars.
+        kept: How many of the newest bars it serves, whatever is asked for (Kraken does); 0 for all of history.
     """
 
     def __init__(self) -> None:
@@ -36,6 +45,7 @@ class Exchange:
         self.status = 200
         self.absent: set[int] = set()
         self.body = ""
+        self.kept = 0
         self.url = ""
 
     async def info(self, request: web.Request) -> web.Response:
@@ -62,6 +72,8 @@ class Exchange:
         first, last = (int(request.query[name]) for name in ("startTime", "endTime"))
         start = -(-max(0, first - to_ms(START)) // 60_000)
         stop = min(BARS + 1, (last - to_ms(START)) // 60_000 + 1)
+        if self.kept:
+            start, stop = max(start, BARS - self.kept), BARS
         minutes = [minute for minute in range(start, stop) if minute not in self.absent]
         return web.json_response([self.bar(minute) for minute in minutes[: int(request.query["limit"])]])
 
@@ -149,3 +161,14 @@ async def test_an_unknown_symbol_and_exchange_are_named(exchange: Exchange, tmp_
             pass
     with pytest.raises(ConfigurationError, match="tickdb"):
         open_source(settings(exchange, tmp_path, source="elsewhere"))
+
+
+async def test_an_exchange_without_history_is_no_empty_one(exchange: Exchange, tmp_path: Path) -> None:
+    """Some exchanges answer with their newest bars whatever is asked: what is older is refused and not called empty."""
+    exchange.kept = 1_000
+    told, source = (str(tmp_path), "BTC/USDT", "1m"), settings(exchange, tmp_path)
+    with pytest.raises(InputError, match=r"the exchange keeps its newest 1,000 bars only, from 2024-01-03T07:20"):
+        await backfill_range(*told, START, END, source)
+    assert set(Ledger(Lake(tmp_path)).absences("BTC/USDT", "1m", START, END, now=END)["reason"]) == {"not_fetched"}
+    receipt = await backfill_range(*told, END - 1_000 * MINUTE, END, source)
+    assert (receipt.rows_new, receipt.missing) == (1_000, ())
