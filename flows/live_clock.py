@@ -11,6 +11,7 @@ import structlog
 
 from flows.live_market import wall_clock
 from lake.timeline import from_ms
+from tasks.stream.clock import MOST_MS
 from tasks.stream.session import Session
 
 log = structlog.get_logger("flows.live")
@@ -19,8 +20,6 @@ log = structlog.get_logger("flows.live")
 _LOOK_S, _JUMP_S = 1.0, 2.0
 #: How long the venue's clock is waited for before ours is trusted.
 _WAIT_S = 5.0
-#: A venue's clock further away than this is none: what it says is a fault.
-_MOST_MS = 86_400_000.0
 
 
 class LiveClock:
@@ -42,7 +41,7 @@ class LiveClock:
         where no pong has come, or one a day away that is no clock's.
         """
         offset_ms = self._session.link.clock.offset_ms
-        if offset_ms is None or abs(offset_ms) > _MOST_MS:
+        if offset_ms is None or abs(offset_ms) > MOST_MS:
             return wall_clock()
         return from_ms(round(self._session.wall_ms(time.monotonic()) + offset_ms))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
+#: A venue's clock further away than this is none: what it says is a fault.
+MOST_MS = 86_400_000.0
+
 
 class ClockOffset:
     """Estimates ``server − ours`` in milliseconds from the fastest round trip of the last minute.

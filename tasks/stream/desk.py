@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.stream.book import Book, BookPolicy, Quote
+from tasks.stream.clock import MOST_MS
 from tasks.stream.events import Degraded, Event, GapBegan, GapEnded
 from tasks.stream.latency import Latency
 from tasks.stream.messages import Depth, Ticker, Trade
@@ -92,8 +93,8 @@ class Desk:
                 self.seats[symbol].tape.remember(ids)
 
     def set_clock(self, offset_ms: float | None, round_trip_ms: float | None) -> None:
-        """Take the venue's clock as the session measured it."""
-        self._offset_ms = offset_ms
+        """Take the venue's clock as the session measured it, unless it can be none."""
+        self._offset_ms = None if offset_ms is None or abs(offset_ms) > MOST_MS else offset_ms
         self._error_ms = (round_trip_ms or 0.0) / 2.0
 
     def take(self, symbol: str, message: Depth | Ticker, received: float) -> None:

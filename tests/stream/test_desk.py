@@ -84,6 +84,17 @@ def test_latency_is_by_the_venues_clock(desk: Desk) -> None:
     assert desk.latency.percentile(0.99) == pytest.approx(50.0)
 
 
+@pytest.mark.parametrize("offset_ms", [-1.7e12, 1.7e15])
+def test_a_pong_from_another_age_measures_nothing(desk: Desk, offset_ms: float) -> None:
+    """A venue that tells its time in seconds, or microseconds, makes no book old, no message late, no trade another's."""
+    desk.set_clock(offset_ms, 4.0)
+    fill(desk, 1.0)
+    desk.take_trades([("A", Trade("1", 100.0, 1.0, "buy", 1_000), 1.0)])
+    assert valid(desk, 1.0)
+    assert desk.snapshot(1.0)[0]["latency_ms"] is None
+    assert (desk.seats["A"].tape.last_ms, desk.latency.clock_faults) == (1_000, 0)
+
+
 def test_unknown_symbols_change_nothing(desk: Desk) -> None:
     """Data of a symbol nobody watches is left out."""
     before = desk.snapshot(1.0)
