@@ -38,7 +38,7 @@ CANARY = "canary-7f3a-key"
 
 def connect(sim: Simulator, **changes: object) -> TickDBClient:
     """Return a client of the simulator that retries without long waits."""
-    options = {"requests_per_minute": 100_000, "retry": QUICK, "timeout_s": 5.0, "seed": 1} | changes
+    options = {"requests_per_minute": 100_000, "retry": QUICK, "timeout_s": 60.0, "seed": 1} | changes
     return TickDBClient(sim.url, SecretStr(sim.api_key), **options)  # type: ignore[arg-type]
 
 
