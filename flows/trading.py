@@ -366,7 +366,7 @@ class OrderDesk:
             await self._cancel_all()
         elif self._stopping and self._cancel_at_stop:
             await self._cancel_entries()  # also those whose cancel was refused: they work on
-        self._cancels.retry()
+        await self._cancels.retry()
         if self._reports.is_behind:
             self._reports.fetch()
         every_s = self._pace.reconcile_s if self._agreement.complete else self._pace.recheck_s

@@ -32,16 +32,26 @@ class Cancels:
         self._core, self._adopt = core, adopt
         self._not_before: dict[str, float] = {}
         self._under_way: Counter[str] = Counter()
+        self._refused: set[str] = set()
         core.followers.append(self._follow)
 
     async def request(self, identifier: str) -> None:
         """Note that an order shall be cancelled, and send that as soon as the broker knows the order."""
+        if self._core.order(identifier) is None:  # its proposal may still wait, which this has overtaken
+            self._core.put(Priority.PROPOSAL, partial(self._note, identifier))
+        else:
+            await self._note(identifier)
+
+    async def _note(self, identifier: str) -> None:
         order = self._core.working.get(identifier)
         if order is not None and order.pending is not Pending.CANCEL:
             await self._core.commit(event(identifier, Happening.CANCEL_REQUESTED))
 
-    def retry(self) -> None:
-        """Send again what was not answered, also what an earlier process asked for."""
+    async def retry(self) -> None:
+        """Send again what was not answered, and what was refused while the order works all the same."""
+        for identifier in self._refused - self._core.doubts.keys():  # else it is being asked for
+            self._refused.discard(identifier)
+            await self._note(identifier)
         for order in self._core.working.values():
             self._send_due(order)
 
@@ -66,7 +76,7 @@ class Cancels:
             seen = await self._core.broker.cancel(identifier, request.symbol)
         except DefiniteRejection as error:
             refused = event(identifier, Happening.CANCEL_REFUSED, str(error))
-            self._core.put(Priority.REPLY, partial(self._refused, refused))
+            self._core.put(Priority.REPLY, partial(self._heed, refused))
         except Exception as error:  # noqa: BLE001  (whatever went wrong, the order may still work: ask again)
             log.warning("cancel.unanswered", client_order_id=identifier, error=f"{type(error).__name__}: {error}")
         else:
@@ -77,5 +87,7 @@ class Cancels:
             if not self._under_way[identifier]:
                 del self._under_way[identifier]
 
-    async def _refused(self, refused: Entry) -> None:
-        await self._core.commit(refused)
+    async def _heed(self, refused: Entry) -> None:
+        (applied,) = await self._core.commit(refused)
+        if not applied.order.is_terminal:
+            self._refused.add(refused.client_order_id)

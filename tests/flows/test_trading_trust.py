@@ -12,10 +12,11 @@ from time import monotonic
 import pytest
 from msgspec import structs
 
+from flows import trading_cancels
 from flows.trading import OrderDesk
 from flows.trading_core import event
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import BrokerFill, BrokerOrder, Recorded, on_disk
+from tasks.broker.port import BrokerFill, BrokerOrder, DefiniteRejection, Recorded, on_disk
 from tasks.errors import ConfigurationError, InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
@@ -183,3 +184,34 @@ async def test_a_figure_beyond_arithmetic_that_closes_is_denied(tmp_path: Path) 
         absurd = structs.replace(proposal(2, Side.SELL, quantity="9" * 40 + "E+999960"), closes=True)
         await rig.until_status(rig.desk.propose(absurd), Status.DENIED)
         await rig.until_status(rig.desk.propose(proposal(3)), Status.FILLED)
+
+
+async def test_a_cancel_is_not_lost_by_overtaking_its_order(tmp_path: Path) -> None:
+    """Asked for at once after the order, it is handled before it, and cancels it all the same."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        identifier = rig.desk.propose(proposal(limit=99))
+        rig.desk.cancel(identifier)
+        await rig.until(lambda: identifier in rig.journal.state.orders, "it is decided")
+        await rig.until(lambda: rig.order(identifier).is_terminal, "it is cancelled, before it left or after")
+        assert rig.status(identifier) in (Status.CANCELED, Status.NOT_PLACED)
+
+
+async def test_a_cancel_that_is_refused_while_the_order_works_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that does not find an order yet refuses to cancel it: that is no answer to whoever wants it gone."""
+    monkeypatch.setattr(trading_cancels, "RETRY_S", 0.02)
+    async with trading(tmp_path) as rig:
+        identifier, cancel, refused = await waiting(rig), rig.broker.paper.cancel, []
+
+        async def lagging(client_order_id: str, symbol: str) -> BrokerOrder:
+            if not refused:
+                refused.append(client_order_id)
+                raise DefiniteRejection("unknown order")
+            return await cancel(client_order_id, symbol)
+
+        rig.broker.cancel = lagging  # type: ignore[method-assign]
+        rig.desk.cancel(identifier)
+        await rig.until_status(identifier, Status.CANCELED)
+        assert refused == [identifier]
