@@ -134,7 +134,9 @@ class LiveTrading:
         return self._book(symbol)
 
     def propose(self, proposal: Proposal) -> str:
-        """Ask for an order."""
+        """Ask for an order; what was denied by a halt is not asked for again before the halt ends."""
+        if proposal.leg and self.desk.halted_for:
+            return ""
         identifier = self.desk.propose(proposal)
         self.view.ask(identifier, proposal.order_type)
         return identifier

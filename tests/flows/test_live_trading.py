@@ -141,6 +141,19 @@ async def test_halt_and_clear_by_hand(tmp_path: Path) -> None:
         assert line.body() == {"clear": "Ada"}
 
 
+async def test_a_halt_hears_each_wish_once(tmp_path: Path) -> None:
+    """What is asked for again at every bar, for days, is denied on record once; the journal does not grow by the rest."""
+    async with trading(tmp_path) as rig:
+        await rig.until_state(TradingState.ACTIVE)
+        rig.trading.halt("a person said so")
+        await rig.until_state(TradingState.HALTED)
+        orders = rig.account.journal.state.orders
+        assert [rig.trading.propose(structs.replace(proposal(1), leg=f"again {bar}")) for bar in range(3)] == [""] * 3
+        identifier = rig.trading.propose(proposal(1))
+        await rig.until(lambda: status(rig, identifier) is Status.DENIED, "the first is denied")
+        assert list(orders) == [identifier]
+
+
 async def test_the_file_halts_for_as_long_as_it_lies_there(tmp_path: Path) -> None:
     """A file HALT stops trading with its words as the reason; it is cleared only once the file is gone."""
     async with trading(tmp_path) as rig:
