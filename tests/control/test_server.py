@@ -340,6 +340,13 @@ async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
         assert await shown.inner_text("#tradestate") == "■ HALTED"
         assert "<i>was</i>" in await shown.inner_text("#tradewhy")
         assert "in doubt, cancel asked" in await shown.inner_text("#working")
+        assert await shown.evaluate("[price(0.00000721), price(0.00125), price(2.5), price(97123.456), price(0)]") == [
+            "0.00000721",
+            "0.00125",
+            "2.50",
+            "97,123.46",
+            "0.00",
+        ]
         assert await shown.locator("#halt").is_hidden()
         assert await shown.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await shown.click("#clear")

@@ -142,7 +142,7 @@ async def test_halt_and_clear_by_hand(tmp_path: Path) -> None:
 
 
 async def test_a_halt_hears_each_wish_once(tmp_path: Path) -> None:
-    """What is asked for again at every bar, for days, is denied on record once; the journal does not grow by the rest."""
+    """What is asked for again at every bar, for days, is denied on record once; the journal does not grow."""
     async with trading(tmp_path) as rig:
         await rig.until_state(TradingState.ACTIVE)
         rig.trading.halt("a person said so")

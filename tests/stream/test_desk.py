@@ -86,7 +86,7 @@ def test_latency_is_by_the_venues_clock(desk: Desk) -> None:
 
 @pytest.mark.parametrize("offset_ms", [-1.7e12, 1.7e15])
 def test_a_pong_from_another_age_measures_nothing(desk: Desk, offset_ms: float) -> None:
-    """A venue that tells its time in seconds, or microseconds, makes no book old, no message late and no trade early."""
+    """A venue that tells its time in seconds, or microseconds, makes no book old and no message late."""
     desk.set_clock(offset_ms, 4.0)
     fill(desk, 1.0)
     desk.take_trades([("A", Trade("1", 100.0, 1.0, "buy", 1_000), 1.0)])

@@ -30,7 +30,8 @@ function make(tag, attributes = {}, ...children) {
 
 function price(value) {
   if (value === null || value === undefined) return "–";
-  const digits = value >= 1000 ? 2 : value >= 1 ? 4 : 6;
+  // Below 1 six significant digits: some coins cost a hundred thousandth.
+  const digits = value >= 1000 ? 2 : value >= 1 ? 4 : value > 0 ? Math.min(12, 5 - Math.floor(Math.log10(value))) : 2;
   return value.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: digits });
 }
 
@@ -93,7 +94,7 @@ function card(symbol) {
   return make("article", { class: symbol.valid ? "card" : "card invalid" },
     make("header", {}, make("h3", {}, symbol.symbol), badge),
     make("div", { class: symbol.valid ? "price" : "price faint" }, price(symbol.last_price)),
-    row("Spread", symbol.spread === null ? "–" : `${number(symbol.spread, 6)}`),
+    row("Spread", price(symbol.spread)),
     row("Pressure", symbol.pressure_ratio === null ? "–" : number(symbol.pressure_ratio) + lean),
     gauge(symbol),
     spark(symbol.spark),
