@@ -36,6 +36,9 @@ R = TypeVar("R")
 #: A server that runs sweeps on a small machine answers late; taken for none, it would be started a second time.
 ANSWER_TIMEOUT_S = 10.0
 
+#: The command of a server of ours.
+SERVER = (sys.executable, "-m", "flows.prefect_server", "server", "start")
+
 #: A first start creates Prefect's database, which takes 20 s and more on a busy machine.
 START_TIMEOUT_S = 180
 
@@ -133,7 +136,7 @@ def start_server(host: str, port: int) -> None:
     """
     home = get_current_settings().home
     home.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    command = [*SERVER, "--host", host, "--port", str(port)]
     with (home / "server.log").open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  (our own command line)
             command,

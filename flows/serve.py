@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows.adhoc import START_TIMEOUT_S, is_healthy, server_environment
+from flows.adhoc import SERVER, START_TIMEOUT_S, is_healthy, server_environment
 from flows.deploy import PREFECT, deploy, server_url
 from flows.settings import Settings
 from flows.tidy import POOL, tidy, worker_name
@@ -148,7 +148,7 @@ def _server(url: str, shared: Mapping[str, str]) -> Part:
 
 def server_command(url: str) -> list[str]:
     """Return the command of a server that answers at `url`, on loopback only."""
-    return [*PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(urlsplit(url).port or 4200)]
+    return [*SERVER, "--host", "127.0.0.1", "--port", str(urlsplit(url).port or 4200)]
 
 
 def prefect_home(settings: Settings) -> Path:
