@@ -333,7 +333,7 @@ class OrderDesk:
         self.halted_for = operator.body().get("halt", "") if operator else ""
         memory = account.body() if account is not None else None
         self._exposure.recall(journal.state.orders.values(), memory)
-        self._exposure.resume(last_minute(journal, reversed(recent_orders(journal)), core.clock()), core.steady())
+        self._exposure.resume(last_minute(journal, recent_orders(journal), core.clock()), core.steady())
         self._days.recall(memory or {}, 0 if account is None else account.seq)
 
     async def _reconcile(self) -> None:

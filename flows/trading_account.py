@@ -52,20 +52,17 @@ def is_trouble(line: Line) -> bool:
 
 
 def last_minute(journal: Journal, orders: Iterable[Order], now: datetime) -> list[tuple[float, Order, Line]]:
-    """Return what counts of the newest orders, those made within a minute: ages, orders, lines, the oldest first.
+    """Return what counts of orders within a minute: ages, orders and lines, the oldest first.
 
     Args:
         journal: Where their times are.
-        orders: The newest first.
+        orders: An old one may have been sent again lately.
         now: By the clock that the journal's times are of.
     """
     found: list[tuple[float, Order, Line]] = []
     for order in orders:
-        lines = list(journal.lines(order.request.client_order_id))
-        if _age_s(lines[0], now) >= _MINUTE_S:
-            break
-        counted = (line for line in lines if is_sending(line) or is_trouble(line))
-        found += [(_age_s(line, now), order, line) for line in counted]
+        young = (line for line in journal.lines(order.request.client_order_id) if _age_s(line, now) < _MINUTE_S)
+        found += [(_age_s(line, now), order, line) for line in young if is_sending(line) or is_trouble(line)]
     return sorted(found, key=lambda one: -one[0])
 
 

@@ -39,7 +39,9 @@ def read_lines(database: sqlite3.Connection, client_order_id: str | None = None,
     if client_order_id is None:
         cursor = database.execute(f"{query} WHERE seq > ? ORDER BY seq", (after,))
     else:
-        cursor = database.execute(f"{query} WHERE client_order_id = ? ORDER BY seq", (client_order_id,))
+        # The second condition says for sure what the first may say: without it SQLite leaves the partial index alone.
+        wanted = "client_order_id = ? AND client_order_id <> ''"
+        cursor = database.execute(f"{query} WHERE {wanted} ORDER BY seq", (client_order_id,))
     for row in cursor:
         yield Line(*row)
 

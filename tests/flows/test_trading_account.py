@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
-from flows.trading_account import Exposure
+import pytest
+
+from flows.trading_account import Exposure, last_minute, recent_orders
 from tasks.broker.port import Account
+from tasks.journal.entries import Entry, Kind
+from tasks.journal.journal import Journal
 from tasks.orders.account import Limits, Market, TradingState
+from tasks.orders.lifecycle import Event
+from tasks.orders.order import OrderRequest, Side
+from tasks.orders.states import Happening
 
 
 def test_what_is_held_is_valued_at_prices_of_at_most_a_second() -> None:
@@ -45,3 +53,20 @@ def test_a_clock_set_back_over_midnight_forgives_no_loss() -> None:
     assert lost(midnight + timedelta(seconds=1), 900) == -100
     assert lost(midnight - timedelta(seconds=1), 900) == -100
     assert lost(midnight + timedelta(days=1), 900) == 0
+
+
+def test_what_was_sent_again_lately_counts_however_old_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order of a minute ago and more may have been sent again since: that request counts after a start too."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    old = OrderRequest("kh1", "paper", "BTCUSDT", Side.BUY, Decimal(1), signal_key="a")
+    intended = Event(Happening.SUBMIT_INTENDED)
+    with Journal(tmp_path / "orders.sqlite") as journal:
+        monkeypatch.setattr("tasks.journal.journal.time.time_ns", lambda: round(at.timestamp() * 1e9))
+        journal.commit_now([Entry(Kind.CREATED, "kh1", old), Entry(Kind.EVENT, "kh1", intended)])
+        later = at + timedelta(seconds=70)
+        monkeypatch.setattr("tasks.journal.journal.time.time_ns", lambda: round(later.timestamp() * 1e9))
+        journal.commit_now([Entry(Kind.SEND, "kh1", {"again": True})])
+        found = last_minute(journal, recent_orders(journal), later + timedelta(seconds=5))
+    assert [(age_s, line.kind) for age_s, _, line in found] == [(5.0, Kind.SEND)]

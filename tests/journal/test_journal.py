@@ -219,6 +219,17 @@ def test_tables_must_follow_from_the_lines(path: Path, meddling: str) -> None:
         pytest.fail("a disagreeing journal was opened")
 
 
+def test_an_orders_lines_are_found_and_not_searched_for(path: Path) -> None:
+    """What SQLite does for one order's lines does not grow with the journal: a start asks for those of many orders."""
+    steps: list[int] = []
+    with Journal(path) as journal:
+        journal.commit_now([created(), *(Entry(Kind.ERROR, f"kh{number:016d}", "x") for number in range(2, 3_000))])
+        assert journal._database is not None
+        journal._database.set_progress_handler(lambda: steps.append(1), 100)
+        assert len(list(journal.lines(request().client_order_id))) == 1
+    assert len(steps) < 10
+
+
 def test_lines_cannot_be_changed_in_place(path: Path) -> None:
     """The database itself refuses to update or delete a line."""
     a_life(path)
