@@ -317,7 +317,7 @@ async def test_the_page_holds_no_address_of_others(http) -> None:
             assert "https:" not in text
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (340, "dark")])
 async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
     """In a browser the page names state and fault, draws no gauge from a bad book, fits, and says when it is old."""
     playwright = pytest.importorskip("playwright.async_api")
