@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import numpy as np
@@ -166,8 +166,11 @@ def test_storms_refuse_in_a_row(fresh: Simulator) -> None:
 def test_retry_after_may_be_a_date(fresh: Simulator) -> None:
     """The header's other form is an HTTP date in the future."""
     fresh.faults = Faults(storm_p=1.0, retry_after_s=30, retry_after_as_date=True)
+    asked_at = datetime.now(UTC)
     _, headers, _ = get(fresh, "/v1/market/intervals/kline")
-    assert 25 < (parsedate_to_datetime(headers["Retry-After"]) - datetime.now(UTC)).total_seconds() <= 30
+    opens_at = parsedate_to_datetime(headers["Retry-After"])
+    assert timedelta(seconds=29) < opens_at - asked_at
+    assert opens_at - datetime.now(UTC) <= timedelta(seconds=30)
 
 
 def test_server_errors_are_5xx_with_their_codes(fresh: Simulator) -> None:
