@@ -24,6 +24,7 @@ import structlog
 from pydantic import SecretStr
 
 from flows.trading import OrderDesk
+from flows.trading_core import Doubt
 from flows.trading_proposal import Pace, Proposal
 from tasks.broker.local import LocalBroker, LocalSettings
 from tasks.broker.port import BrokerOrder, Recorded, on_disk
@@ -303,7 +304,7 @@ async def _live(life: Life) -> None:
             step=RULES[life.rule],
         )
         if life.rule != "ours":
-            desk._doubts._compared = _unlooked  # who has a broken rule looks at no position either
+            _look_at_no_position(desk)
         trader = Trader(desk, journal)
         try:
             async with asyncio.TaskGroup() as group:
@@ -322,8 +323,18 @@ async def _live(life: Life) -> None:
             await broker.close()
 
 
-async def _unlooked(since_s: float) -> bool:
-    return True
+def _look_at_no_position(desk: OrderDesk) -> None:
+    """Let a broken rule be as broken as it is elsewhere, where no position is looked at before sending again."""
+    objection = desk._doubts._objection
+
+    async def compared(since_s: float) -> bool:
+        return True
+
+    def blind(order: Order, doubt: Doubt) -> str:
+        said = objection(order, doubt)
+        return "" if said.startswith("journal and broker") else said
+
+    desk._doubts._compared, desk._doubts._objection = compared, blind
 
 
 def _doom(life: Life, killer: Killer) -> None:
