@@ -16,6 +16,7 @@ class Alarms:
     def __init__(self, policy: SessionPolicy) -> None:
         self._policy = policy
         self._skewed = False
+        self._refused: set[AlarmKind] = set()
         self._down_since: float | None = None
         self._lasting = 0
         self.undecodable = 0
@@ -27,9 +28,21 @@ class Alarms:
             return None
         return Alarm(now, AlarmKind.UNDECODABLE, f"{error} ({self.undecodable} so far)")
 
+    def refused(self, now: float, kind: AlarmKind, detail: str) -> Alarm | None:
+        """Tell what keeps the connection from opening, once until data has flowed."""
+        if kind in self._refused:
+            return None
+        self._refused.add(kind)
+        return Alarm(now, kind, detail)
+
+    def flowing(self) -> None:
+        """Let a refusal be news again: data flows."""
+        self._refused.clear()
+
     def clock_measured(self, now: float, offset_ms: float | None) -> Alarm | None:
-        """Tell when the server's clock has moved away from ours, once until it is back."""
-        before, self._skewed = self._skewed, offset_ms is not None and abs(offset_ms) > self._policy.skew_alarm_ms
+        """Tell when the server's clock has moved away from ours, once until it is back within half of what is told."""
+        before, limit_ms = self._skewed, self._policy.skew_alarm_ms
+        self._skewed = offset_ms is not None and abs(offset_ms) > (limit_ms / 2.0 if before else limit_ms)
         if before or not self._skewed:
             return None
         return Alarm(now, AlarmKind.SKEWED, f"the server's clock is {offset_ms:+.0f} ms from ours")

@@ -187,9 +187,7 @@ class Session:
         elif self.state is State.BACKOFF and now >= self.retry_at:
             self._move(Trigger.RETRY, now, "wait over")
         down = self._wanted and self.state not in FLOWING and self.state is not State.OPEN
-        alarm = self.link.alarms.outage_lasts(now, down=down)
-        if alarm is not None:
-            self._events.append(alarm)
+        self._alarm(self.link.alarms.outage_lasts(now, down=down))
 
     # What follows
 
@@ -223,6 +221,8 @@ class Session:
         self.backoff.flowing(now, self.state in FLOWING and self.link.delivered)
         if self.backoff.failures == 0:
             self._oversized = 0
+        if self.state in FLOWING:
+            self.link.alarms.flowing()
 
     def _cure(self, demand: Demand, now: float, retry_after_s: float | None = None) -> None:
         """Do what a code asks for, wherever it was said."""
@@ -235,10 +235,10 @@ class Session:
             self._floor_s = retry_after_s or policy.penalty_wait_s
         elif cure is Cure.REAP:
             self._floor_s, self._lockout = policy.lockout_wait_s, True
-            self._events.append(Alarm(now, AlarmKind.LOCKED_OUT, demand.reason))
+            self._alarm(self.link.alarms.refused(now, AlarmKind.LOCKED_OUT, demand.reason))
         elif cure is Cure.QUOTA:
             self._floor_s = retry_after_s or policy.quota_wait_s
-            self._events.append(Alarm(now, AlarmKind.QUOTA, demand.reason))
+            self._alarm(self.link.alarms.refused(now, AlarmKind.QUOTA, demand.reason))
         if connected and cure in (Cure.REAP, Cure.QUOTA, Cure.RETRY):
             self._move(Trigger.GIVEN_UP, now, demand.reason)
 
@@ -247,6 +247,10 @@ class Session:
             self._commands.append(Close())
         self._events.append(Alarm(now, AlarmKind.DENIED, detail))
         self._move(Trigger.DENIED, now, detail)
+
+    def _alarm(self, alarm: Alarm | None) -> None:
+        if alarm is not None:
+            self._events.append(alarm)
 
     def _assess(self, now: float) -> None:
         self.link.changed = False

@@ -247,6 +247,26 @@ def test_lockout_without_help_waits_without_storm() -> None:
     assert session.connects <= 41
 
 
+@pytest.mark.parametrize(("status", "code"), [(429, 3003), (429, 3002)])
+def test_a_refusal_that_lasts_is_told_once(status: int, code: int) -> None:
+    """A lockout or a used-up quota calls a person once, however often it is met, and again after data has flowed."""
+    session = make([("depth", "BTCUSDT")])
+    session.start(0.0)
+    now, told = 0.0, []
+    for attempt in range(6):
+        if attempt == 4:
+            session.opened(now)
+            session.receive(depth(), now)
+            session.tick(now)
+            session.lost(now, 1006, "cut")
+        else:
+            session.refused(now, status=status, code=code)
+        told.append(len([one for one in of(session, Alarm) if one.kind is not AlarmKind.LASTING]))
+        now = session.retry_at
+        session.tick(now)
+    assert told == [1, 0, 0, 0, 0, 1]
+
+
 def test_accept_then_close_does_not_reset_the_backoff() -> None:
     """A server that accepts, delivers once and closes is met with growing waits."""
     session = make()
@@ -488,6 +508,17 @@ def test_clock_skew_is_told_once(session_in) -> None:
     assert len(alarms) == 1
     assert session.link.clock.offset_ms == pytest.approx(800.0, abs=1.0)
     assert session.link.clock.round_trip_ms == pytest.approx(40.0, abs=1e-6)
+
+
+def test_a_clock_that_hovers_at_the_limit_is_told_once(session_in) -> None:
+    """A skew that comes and goes by a millisecond calls nobody twice; one that was gone does."""
+    session, told = session_in(State.LIVE), []
+    for at, skew in ((100.0, 501), (200.0, 499), (300.0, 501), (400.0, 100), (500.0, 501)):
+        session.receive(depth(), at)
+        session.link.clock.ping_sent(at)
+        session.receive(pong(int(session.wall_ms(at)) + skew), at)
+        told.append(sum(one.kind is AlarmKind.SKEWED for one in of(session, Alarm)))
+    assert told == [1, 0, 0, 0, 1]
 
 
 def test_garbage_is_told_at_powers_of_two(session_in) -> None:
