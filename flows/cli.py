@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -42,6 +44,9 @@ _SWITCH = Annotated[
     bool,
     Parameter(negative="--no-orchestration", help="Record the run on a Prefect server, started if there is none."),
 ]
+
+#: What a disk says that is full, read-only or failing; the error names no file where that was open already.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 app = App(name="klinehouse", help="Bars you can prove complete, sweeps that are honest about luck.")
 
@@ -323,22 +328,37 @@ def build(arguments: list[str]) -> App:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an error of ours, or a folder's refusal, is one line on stderr and exit code 1."""
+    """Run the command line; an error of ours, or a disk's refusal, is one line on stderr and exit code 1."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (it was closed: for the process)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # stdout is for answers
     from flows.settings import check_env_file
 
     try:
         check_env_file()
         show(build(arguments)(arguments, result_action="return_value"))
+        sys.stdout.flush()  # here, where its failing can still be told
     except KlinehouseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         raise SystemExit(1) from None
-    except OSError as error:
-        if error.filename is None:  # of a connection, or of who knows what
-            raise
-        print(f"{error.strerror}: {error.filename}; `klinehouse doctor` says how to mend a folder", file=sys.stderr)
+    except BrokenPipeError:  # whoever read our output left, as `head` does
+        _drop_output()
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.filename is None and error.errno not in _DISK_ERRORS:  # of a connection, or of who knows what
+            raise
+        _drop_output()
+        place = "" if error.filename is None else f": {error.filename}"
+        print(f"{error.strerror}{place}; `klinehouse doctor` says how to mend a folder", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _drop_output() -> None:
+    """Give up what stdout does not take: Python would try it once more at the end, and fail with a traceback."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -116,6 +116,23 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(
     assert done.stderr.endswith("`klinehouse doctor` says how to mend a folder\n")
 
 
+_FULL = "No space left on device; `klinehouse doctor` says how to mend a folder\n"
+
+
+@pytest.mark.parametrize(("output", "said"), [("full", _FULL), ("left", "")])
+def test_an_output_that_takes_no_more_is_no_traceback(output: str, said: str) -> None:
+    """A full disk is one line, a reader that left is none; in processes of their own."""
+    reader, left = os.pipe()
+    os.close(reader)
+    full = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "flows.cli", "sql", "SELECT 1", "--root", "nowhere"]
+    taken = {"full": full, "left": left}[output]
+    done = subprocess.run(command, stdout=taken, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(left)
+    os.close(full)
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 @pytest.mark.parametrize("command", ["tidy", "deploy", "maintain"])
 def test_a_server_that_does_not_answer_is_one_clear_line(run: Run, command: str) -> None:
     """What needs Prefect's server says where it looked for one and what to do."""
