@@ -128,6 +128,8 @@ async def release(
     Returns:
         How many partitions were released.
     """
+    if start >= end:
+        raise InputError(f"release: expected start before end, found {start} to {end}")
     return await step(release_partitions, load().lake_root, symbol, interval, utc(start), utc(end), reason, released_by)
 
 

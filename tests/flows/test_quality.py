@@ -80,6 +80,8 @@ def test_a_person_may_release_what_was_rejected(tmp_path: Path) -> None:
             asyncio.run(research.fn(*days))
         with pytest.raises(InputError, match="expected a reason"):
             asyncio.run(release.fn("BTCUSDT", " ", "me", START, date(2025, 3, 1), "5m"))
+        with pytest.raises(InputError, match="release: expected start before end, found 2025-03-01 to 2025-01-01"):
+            asyncio.run(release.fn("BTCUSDT", "known feed defect", "me", date(2025, 3, 1), START, "5m"))
         count = asyncio.run(release.fn("BTCUSDT", "known feed defect", "me", START, date(2025, 3, 1), "5m"))
         found = asyncio.run(research.fn(*days, grid={"fast": [10], "slow": [30]}))
         released = [verdict for verdict in asyncio.run(quality.fn(*days)) if verdict.released]
