@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -412,12 +413,9 @@ async def test_orders_follow_a_passing_clock(small_market: Market) -> None:
         assert (await _pushed(socket, 1))[0][0] == "fill"
 
 
-WINDOW_MS = 900
-
-
-async def _send_and_die(trader: Trader, client_order_id: str) -> None:
+async def _send_and_die(trader: Trader, client_order_id: str, window_s: float) -> None:
     """Send an order and leave while the gateway holds it, as a client killed in the middle does."""
-    sent = {"timestamp": int(time.time() * 1000), "recv_window": WINDOW_MS}
+    sent = {"timestamp": int(time.time() * 1000), "recv_window": round(window_s * 1000)}
     placing = asyncio.ensure_future(trader.place(client_order_id, quantity="0.01", **sent))
 
     async def held_or_done() -> bool:
@@ -427,31 +425,41 @@ async def _send_and_die(trader: Trader, client_order_id: str) -> None:
     placing.cancel()
 
 
-async def _recover(trader: Trader, client_order_id: str, *, patient: bool) -> None:
-    """Place an order again unless the venue knows it; the patient first wait until its deadline has passed."""
-    if patient:
-        await asyncio.sleep(WINDOW_MS / 1000 + 0.02)
+async def _recover(trader: Trader, client_order_id: str) -> None:
+    """Place an order again unless the venue knows it."""
     code, _ = await trader.call("GET", "/v1/orders", client_order_id=client_order_id)
     while code == 6001:
         fresh = {"timestamp": int(time.time() * 1000), "recv_window": 60_000}
         code, _ = await trader.place(client_order_id, quantity="0.01", **fresh)
 
 
-@pytest.mark.parametrize("patient", [True, False])
-async def test_only_the_patient_recover_without_doubles(small_market: Market, patient: bool) -> None:
+@pytest.mark.parametrize(("patient", "window_s", "ghost_s"), [(True, 0.9, 0.8), (False, 60.0, 15.0)])
+async def test_only_the_patient_recover_without_doubles(
+    small_market: Market, patient: bool, window_s: float, ghost_s: float
+) -> None:
     """Asking before the deadline doubles orders that a ghost still carries; asking after it never does.
 
     The simulator must be able to tell the two apart, or tests of recovery against it would be blind.
     """
     names = [f"order{number}" for number in range(20)]
-    async with trading(small_market, OrderFaults(uniqueness="none", ghost_p=0.7, ghost_s=0.8)) as trader:
+    faults = OrderFaults(uniqueness="none", ghost_p=0.7, ghost_s=ghost_s)
+    async with trading(small_market, faults) as trader:
 
-        async def live_twice(name: str) -> None:
-            await _send_and_die(trader, name)
-            await _recover(trader, name, patient=patient)
+        async def placed() -> list[str]:
+            return [order["client_order_id"] for order in (await trader.truth())["orders"]]
 
-        await asyncio.gather(*(live_twice(name) for name in names))
-        await asyncio.sleep(0.8)  # the last ghosts
-        placed = [order["client_order_id"] for order in (await trader.truth())["orders"]]
-    assert set(placed) == set(names)
-    assert (len(placed) == len(names)) is patient
+        async def doubled() -> bool:
+            return len(await placed()) > len(names)
+
+        await asyncio.gather(*(_send_and_die(trader, name, window_s) for name in names))
+        if patient:
+            await asyncio.sleep(window_s + 0.02)
+        else:
+            trader.sim.order_faults = replace(faults, ghost_p=0.0)  # whoever asks again is served at once
+        await asyncio.gather(*(_recover(trader, name) for name in names))
+        if patient:
+            await asyncio.sleep(ghost_s)  # the last ghosts
+            assert sorted(await placed()) == sorted(names)
+        else:
+            await _until(doubled)
+            assert set(await placed()) == set(names)
