@@ -1,9 +1,9 @@
 """Prefect's command line with its garbage collected in a thread of its own, for a server of ours.
 
-Prefect keeps its records in SQLite. Where two of its transactions want to write, the second may fail, and what is left
-of its statement becomes garbage. SQLite lets nobody clear that away while another statement of the same connection
-waits for its turn to write, which it does for up to a minute. Python collects garbage on whatever thread makes some:
-on the event loop's the server stood still for that minute, as the transaction whose turn it was could not end either.
+Prefect keeps its records in SQLite. What is left of a statement, of a request that failed or was cancelled, becomes
+garbage, and SQLite lets nobody clear it away while another statement of the same connection waits for its turn to
+write: up to a minute. Python collects garbage on whatever thread makes some. On the event loop's the server stood still
+for that minute, as the transaction whose turn it was could not end either.
 """
 
 from __future__ import annotations
