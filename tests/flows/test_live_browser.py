@@ -61,9 +61,9 @@ async def test_halt_pressed_in_the_browser_stops_the_orders(tmp_path: Path) -> N
         await _until(lambda: trading.view.filled > 0)
         async with browser(settings, "dark") as page:
             await page.wait_for_selector("#fills tbody tr")
+            await _until(lambda: orders.state is TradingState.ACTIVE and trading.price("BTCUSDT") is not None)
             price = trading.price("BTCUSDT")
             assert price is not None
-            await _until(lambda: orders.state is TradingState.ACTIVE)
             identifier = trading.propose(resting(price))
             await page.wait_for_selector("#working .status.accepted")
             assert "token" not in page.url  # it is the tab's alone
