@@ -89,7 +89,7 @@ proof-quality: install ## 78 million bars judged within a minute, every injected
 proof-orders: install ## 1,000 kills of the order desk for two classes of broker: nothing twice, nothing lost; broken rules must fail
 	@$(BIN)/python -m benchmarks.proof_orders --kills $(or $(KILLS),1000)
 
-proof-parity: install ## clean days traded alike on three paths, and seven injected causes named (SEEDS=20 periods each)
+proof-parity: install ## clean days traded alike on three paths, and eight injected causes named (SEEDS=20 periods each)
 	@$(BIN)/python -m benchmarks.proof_parity $(or $(SEEDS),20)
 
 proof-fuzz: install ## a million damaged inputs for every parser of bytes from outside (an hour and a half; INPUTS=20000 for minutes)
