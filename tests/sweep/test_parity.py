@@ -136,7 +136,7 @@ def any_costs(draw: st.DrawFn) -> Costs:
     return Costs(**told)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     rows=st.integers(4, 250),
