@@ -13,7 +13,7 @@ from tasks.orders.order import Order
 
 def arrives_at(case: Case, script: Script, decided_at: datetime) -> int | None:
     """Return the row of the first bar that has anything for an order, None where the period ends before it arrives."""
-    row = bisect_left(case.stamps, decided_at + timedelta(seconds=float(script.terms.latency_s)))
+    row = _reached(case, script, decided_at)
     while row < len(case.stamps) and _bound(script, row) == 0.0:
         row += 1
     return row if row < len(case.stamps) else None
@@ -25,7 +25,7 @@ def is_thin(case: Case, script: Script, order: LiveOrder) -> bool:
     if script.terms.max_volume_share is None:
         return False
     if not order.order.fills:
-        row = bisect_left(case.stamps, order.decided_at + timedelta(seconds=float(script.terms.latency_s)))
+        row = _reached(case, script, order.decided_at)
         return row < len(case.stamps) and _bound(script, row) == 0.0
     for fill in order.order.fills:
         got = float(fill.quantity)
@@ -53,6 +53,11 @@ def came_in_turn(script: Script, stamp: datetime) -> bool:
         if newest >= stamp:
             return newest == stamp
     return False
+
+
+def _reached(case: Case, script: Script, decided_at: datetime) -> int:
+    """Return the row of the first bar that opens once an order is at the broker."""
+    return bisect_left(case.stamps, decided_at + timedelta(seconds=float(script.terms.latency_s)))
 
 
 def _bound(script: Script, row: int) -> float:

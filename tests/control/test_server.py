@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -317,9 +319,9 @@ async def test_the_page_holds_no_address_of_others(http) -> None:
             assert "https:" not in text
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (340, "dark")])
-async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
-    """In a browser the page names state and fault, draws no gauge from a bad book, fits, and says when it is old."""
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Any]:
+    """Open a real browser, or skip the test where there is none."""
     playwright = pytest.importorskip("playwright.async_api")
     options = {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]}
     async with playwright.async_playwright() as engine:
@@ -327,6 +329,14 @@ async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
             browser = await engine.chromium.launch(executable_path="/usr/bin/chromium", **options)
         except playwright.Error as error:
             pytest.skip(f"no browser: {error.message.splitlines()[0]}")
+        yield browser
+        await browser.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (340, "dark")])
+async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
+    """In a browser the page names state and fault, draws no gauge from a bad book, fits, and says when it is old."""
+    async with chromium() as browser:
         shown = await browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         problems: list[str] = []
         shown.on("pageerror", lambda error: problems.append(str(error)))
@@ -363,28 +373,20 @@ async def test_the_page_draws_an_outage(page, width: int, scheme: str) -> None:
         await shown.wait_for_selector("body.old")
         assert await shown.inner_text("#state") == "no news"
         assert "everything below is old" in await shown.inner_text("#silent")
-        await browser.close()
     expected = ("ERR_", "403")  # the flow is gone, and the guessed token was refused
     assert not [problem for problem in problems if not any(one in problem for one in expected)]
 
 
 async def test_the_page_asks_again_where_it_was_refused(page, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page that gets no state says so, instead of waiting in silence for ever, and draws once it gets one."""
-    playwright = pytest.importorskip("playwright.async_api")
     monkeypatch.setattr("tasks.control.server.MAX_LISTENERS", 0)
-    options = {"args": ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]}
-    async with playwright.async_playwright() as engine:
-        try:
-            browser = await engine.chromium.launch(executable_path="/usr/bin/chromium", **options)
-        except playwright.Error as error:
-            pytest.skip(f"no browser: {error.message.splitlines()[0]}")
+    async with chromium() as browser:
         shown = await browser.new_page()
         await shown.goto(page.server.url)
         await shown.wait_for_selector("#silent:has-text('No state has come')")
         monkeypatch.setattr("tasks.control.server.MAX_LISTENERS", MAX_LISTENERS)
         await shown.wait_for_selector(".card")
         assert await shown.locator("#silent").is_hidden()
-        await browser.close()
 
 
 async def test_a_taken_port_is_named(page) -> None:

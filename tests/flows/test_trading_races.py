@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 
 from flows import trading_cancels, trading_core
-from tasks.broker.port import Account, BrokerFill, BrokerOrder, DefiniteRejection
+from tasks.broker.port import Account, BrokerFill, BrokerOrder
 from tasks.errors import InputError
 from tasks.journal.entries import Kind
 from tasks.journal.journal import Journal
@@ -332,16 +332,9 @@ async def test_a_stop_asks_again_for_a_cancel_that_was_refused(tmp_path: Path, m
     """An exchange that does not find the order yet refuses its cancel: the entry is not left open at the end."""
     monkeypatch.setattr(trading_cancels, "RETRY_S", 0.02)
     async with trading(tmp_path) as rig:
-        identifier, cancel, refused = await waiting(rig), rig.broker.paper.cancel, []
+        identifier = await waiting(rig)
         rig.desk._cancel_at_stop = True
-
-        async def lagging(client_order_id: str, symbol: str) -> BrokerOrder:
-            if not refused:
-                refused.append(client_order_id)
-                raise DefiniteRejection("unknown order")
-            return await cancel(client_order_id, symbol)
-
-        rig.broker.cancel = lagging  # type: ignore[method-assign]
+        rig.broker.late_cancels = 1
     with Journal(tmp_path / "orders.sqlite") as journal:
-        assert refused == [identifier]
+        assert rig.broker.cancels[:2] == [identifier, identifier]
         assert journal.state.orders[identifier].status is Status.CANCELED

@@ -16,7 +16,7 @@ from flows import trading_cancels
 from flows.trading import OrderDesk
 from flows.trading_core import event
 from tasks.broker.paper import PaperBroker
-from tasks.broker.port import BrokerFill, BrokerOrder, DefiniteRejection, Recorded, on_disk
+from tasks.broker.port import BrokerFill, BrokerOrder, Recorded, on_disk
 from tasks.errors import ConfigurationError, InputError
 from tasks.journal.entries import Entry, Kind
 from tasks.journal.journal import Journal
@@ -203,15 +203,8 @@ async def test_a_cancel_that_is_refused_while_the_order_works_is_asked_for_again
     """An exchange that does not find an order yet refuses to cancel it: that is no answer to whoever wants it gone."""
     monkeypatch.setattr(trading_cancels, "RETRY_S", 0.02)
     async with trading(tmp_path) as rig:
-        identifier, cancel, refused = await waiting(rig), rig.broker.paper.cancel, []
-
-        async def lagging(client_order_id: str, symbol: str) -> BrokerOrder:
-            if not refused:
-                refused.append(client_order_id)
-                raise DefiniteRejection("unknown order")
-            return await cancel(client_order_id, symbol)
-
-        rig.broker.cancel = lagging  # type: ignore[method-assign]
+        identifier = await waiting(rig)
+        rig.broker.late_cancels = 1
         rig.desk.cancel(identifier)
         await rig.until_status(identifier, Status.CANCELED)
-        assert refused == [identifier]
+        assert rig.broker.cancels == [identifier, identifier]

@@ -59,6 +59,7 @@ class FaultyBroker:
     Attributes:
         lose_replies: Submits and cancels take effect, and their outcome is unknown.
         swallow: Submits vanish, and their outcome is unknown.
+        late_cancels: So many cancels are refused, as by an exchange that does not find the order yet.
         refuse_again: Where given, the broker's words to every further submit of an id.
         released: Where given, submits wait for it before they reach the broker.
         hidden: Neither query nor lists show these orders.
@@ -78,6 +79,7 @@ class FaultyBroker:
     profile: IdempotencyProfile = PaperBroker.profile
     lose_replies: bool = False
     swallow: bool = False
+    late_cancels: int = 0
     refuse_again: str = ""
     released: asyncio.Event | None = None
     hidden: set[str] = field(default_factory=set)
@@ -112,6 +114,9 @@ class FaultyBroker:
     async def cancel(self, client_order_id: str, symbol: str) -> BrokerOrder:
         """Cancel an order."""
         self.cancels.append(client_order_id)
+        if self.late_cancels:
+            self.late_cancels -= 1
+            raise DefiniteRejection("unknown order")
         found = await self.paper.cancel(client_order_id, symbol)
         if self.lose_replies:
             raise OutcomeUnknownError("the reply was lost")
